@@ -1,0 +1,98 @@
+#include "access.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lock.h"
+#include "mailbox.h"
+
+enum {
+    GROUPS_FIRST_COUNT = 64,
+};
+
+/* Whether the caller is in the group, as its own or as one of its others. */
+static bool in_group(fuse_req_t req, gid_t group)
+{
+    gid_t first[GROUPS_FIRST_COUNT];
+    gid_t *groups = first;
+    int count, i;
+    bool found = fuse_req_ctx(req)->gid == group;
+
+    if (found)
+        return true;
+    count = fuse_req_getgroups(req, GROUPS_FIRST_COUNT, first);
+    if (count > GROUPS_FIRST_COUNT) {
+        groups = calloc((size_t)count, sizeof(*groups));
+        if (groups == NULL)
+            return false;
+        i = fuse_req_getgroups(req, count, groups);
+        count = i < count ? i : count;
+    }
+    for (i = 0; i < count && !found; i++)
+        found = groups[i] == group;
+    if (groups != first)
+        free(groups);
+    return found;
+}
+
+static bool may_write(fuse_req_t req, const struct stat *status)
+{
+    uid_t uid = fuse_req_ctx(req)->uid;
+
+    if (uid == 0)
+        return true;
+    if (uid == status->st_uid)
+        return (status->st_mode & S_IWUSR) != 0;
+    if (in_group(req, status->st_gid))
+        return (status->st_mode & S_IWGRP) != 0;
+    return (status->st_mode & S_IWOTH) != 0;
+}
+
+struct gproc_creator access_creator(fuse_req_t req)
+{
+    const struct fuse_ctx *caller = fuse_req_ctx(req);
+    struct gproc_creator creator = {caller->uid, caller->gid};
+
+    return geteuid() == 0 ? creator : gproc_creator_self;
+}
+
+int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags)
+{
+    bool writes = (open_flags & O_ACCMODE) != O_RDONLY;
+    bool reads = (open_flags & O_ACCMODE) != O_WRONLY;
+    struct gproc_mailbox mailbox;
+    int result;
+
+    if (fs->read_only)
+        return -EROFS;
+    if (writes && fs->live && kill(pid, 0) < 0 && errno == ESRCH)
+        return -ESRCH;
+    result = gproc_mailbox_open(&mailbox, &fs->mailboxes, pid, reads ? O_RDWR : O_WRONLY);
+    if (result < 0)
+        return result == -ENOENT ? -ESTALE : result;
+    if (reads && !may_write(req, &mailbox.status))
+        result = -EACCES;
+    gproc_mailbox_close(&mailbox);
+    return result < 0 ? result : gproc_lock_probe(&fs->locks, pid, access_creator(req));
+}
+
+int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode)
+{
+    struct gproc_mailbox mailbox;
+    int result;
+
+    if (fs->read_only)
+        return -EROFS;
+    if (fs->live && kill(pid, 0) < 0 && errno == ESRCH)
+        return -ESRCH;
+    result = gproc_mailbox_create(&mailbox, &fs->mailboxes, pid, O_WRONLY, mode & 07777,
+                                  access_creator(req));
+    if (result < 0)
+        return result;
+    gproc_mailbox_close(&mailbox);
+    return 0;
+}

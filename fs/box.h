@@ -1,0 +1,110 @@
+/*
+ * box - a mailbox as the daemon sees it: one thing at a time, and nobody waits for anybody.
+ *
+ * A thread that has a job for a box gives it in. If nobody is at work there, the thread does the job, and all others that
+ * come in meanwhile, and goes away. If somebody is, the job is left for him and the thread goes for its next
+ * request. So a box needs no lock around its work, and a slow one holds one thread, not all.
+ *
+ * A job that finds the mailbox's lock held by another process is put aside, and with it every one that comes after it
+ * and needs the lock, in order. The keeper tries the lock again at growing intervals (flock has no event that could be
+ * waited for along with others), and after lock_timeout they are all answered together. From then on the box counts as
+ * stuck and jobs fail at once where the lock is still held, until somebody gets it.
+ *
+ * Interrupts: the kernel names a waiting request; its job is taken out of the queue and answered by the keeper. A job
+ * at work is not disturbed: it is over in no time, or comes back to be put aside, and is answered then.
+ */
+#ifndef GPROCFS_BOX_H
+#define GPROCFS_BOX_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "inflight.h"
+#include "job.h"
+#include "measure.h"
+
+struct gprocfs;
+
+struct job_queue {
+    struct job *first;
+    struct job **end;
+};
+
+struct box {
+    pid_t pid;
+    struct gprocfs *fs;
+
+    /* Protected by boxes.mutex. */
+    struct box *next;
+    size_t users_count;
+
+    pthread_mutex_t mutex;
+    /* Protected by mutex. */
+    bool busy; /* somebody is at work: only he touches what is his below */
+    struct job_queue ready;
+    struct job_queue contended; /* waiting for the lock, in order */
+    bool lock_is_held;          /* it was found held, and no try since has said otherwise */
+    bool stuck;
+    int64_t held_since_ms;       /* while lock_is_held */
+    struct gproc_creator waiter; /* whom a lock file belongs to that has to be made while they wait */
+
+    /* Protected by the keeper's mutex. */
+    struct box *next_watched;
+    bool watched;
+
+    /* His who is at work. */
+    struct gproc_inflight inflight;
+    struct gproc_measure measure;
+    uint64_t damage_told_bytes; /* how much of the damage has been logged */
+};
+
+enum {
+    BOXES_BUCKETS_COUNT = 4096,
+};
+
+struct boxes {
+    pthread_mutex_t mutex;
+    struct box *buckets[BOXES_BUCKETS_COUNT]; /* protected by mutex */
+};
+
+void boxes_init(struct boxes *boxes);
+
+/* Frees all boxes; no thread may be left that uses one. */
+void boxes_release(struct boxes *boxes);
+
+/* Calls `each` for every box; for when there is one thread only. */
+void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
+
+/* The box of `pid`, with a reference for the caller; NULL: no memory. */
+struct box *box_get(struct gprocfs *fs, pid_t pid);
+struct box *box_again(struct box *box); /* another reference */
+
+/* Gives a reference back. A box that nobody uses stays while it is worth something: in flight, or measured. */
+void box_put(struct box *box);
+
+/* Gives a job in; it is done, put aside or left for another thread when this returns. `job` may be on the stack. */
+void box_submit(struct job *job);
+
+/*
+ * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK; or the error to answer.
+ */
+int box_lock(struct job *job, struct gproc_lock *lock);
+
+/*
+ * Becomes the one at work on an idle box, for something that is no job: true, and box_leave() must follow; false if
+ * somebody is at work.
+ */
+bool box_enter(struct box *box);
+void box_leave(struct box *box);
+
+/* For the keeper: the lock looks free, or held; or its time is over; or everything is. */
+void box_lock_is_free(struct box *box);
+void box_lock_timed_out(struct box *box, int error);
+
+/* Answers an interrupted job that has been taken out of its queue. */
+void box_abandon(struct job *job);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * crew - threads that take up a box whose lock has become free, so that the keeper never does a mailbox's work itself.
+ *
+ * They are started when needed, up to a limit, and stay. Nothing is ever taken up while all are at work but what
+ * waits already.
+ */
+#ifndef GPROCFS_CREW_H
+#define GPROCFS_CREW_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct box;
+
+enum {
+    CREW_THREADS_MOST_COUNT = 64,
+};
+
+struct crew_task;
+
+struct crew {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    /* Protected by mutex. */
+    struct crew_task *first;
+    struct crew_task **end;
+    pthread_t threads[CREW_THREADS_MOST_COUNT];
+    size_t threads_count;
+    size_t idle_count;
+    bool stopping;
+};
+
+void crew_init(struct crew *crew);
+
+/*
+ * Has somebody call box_lock_is_free(box). The box's reference is the crew's from now on. 0, or -ENOMEM, -EAGAIN where
+ * there is nobody and nobody can be had: the reference is the caller's still.
+ */
+int crew_give(struct crew *crew, struct box *box);
+
+/* Waits for all that has been given, and ends the threads. */
+void crew_stop(struct crew *crew);
+
+#endif

@@ -1,0 +1,45 @@
+#include "handle.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "box.h"
+#include "gprocfs.h"
+#include "send.h"
+
+struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator)
+{
+    struct handle *handle = calloc(1, sizeof(*handle));
+    int access = open_flags & O_ACCMODE;
+
+    if (handle == NULL)
+        return NULL;
+    (void)pthread_mutex_init(&handle->mutex, NULL); /* cannot fail with default attributes on Linux */
+    handle->box = box;
+    handle->reads = access == O_RDONLY || access == O_RDWR;
+    handle->writes = access == O_WRONLY || access == O_RDWR;
+    handle->collects = handle->writes && (open_flags & O_TRUNC) != 0;
+    handle->creator = creator;
+    return handle;
+}
+
+void handle_free(struct handle *handle)
+{
+    send_forget(handle);
+    (void)pthread_mutex_destroy(&handle->mutex);
+    box_put(handle->box);
+    free(handle);
+}
+
+struct job handle_job(struct handle *handle, fuse_req_t req)
+{
+    struct job job = {
+        .req = req,
+        .fs = handle->box->fs,
+        .box = box_again(handle->box),
+        .handle = handle,
+        .creator = handle->creator,
+    };
+
+    return job;
+}

@@ -1,0 +1,57 @@
+/*
+ * handle - an open file of the mount: what it has collected to send, what it has taken and not handed over.
+ *
+ * A handle is made at open and freed after its release. In between the kernel keeps it alive for as long as a
+ * request names it.
+ */
+#ifndef GPROCFS_HANDLE_H
+#define GPROCFS_HANDLE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "inflight.h"
+#include "job.h"
+#include "lock.h"
+
+struct box;
+
+/* What a handle has collected. Protected by the handle's mutex. */
+struct collected {
+    uint8_t *data; /* owned */
+    size_t size_bytes;
+    size_t room_bytes;
+    pid_t sender;       /* of its first byte */
+    int failure;        /* a write failed: nothing of this message is sent any more; or 0 */
+    size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
+};
+
+struct handle {
+    struct box *box; /* a reference of its own */
+    bool reads;
+    bool writes;
+    bool collects; /* opened with O_TRUNC: one message at close */
+    struct gproc_creator creator;
+
+    pthread_mutex_t mutex;
+    struct collected collected;
+
+    /* His who is at work on the box. */
+    off_t position; /* where a reader that goes on reads next */
+    struct gproc_taken *taken; /* the message that is being handed over, or NULL */
+    size_t taken_offset_bytes; /* how much of it has been */
+};
+
+/* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is the caller's. */
+struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator);
+
+/* Gives the reference back and frees. What was taken must have been given back before. */
+void handle_free(struct handle *handle);
+
+/* A job of this handle for a request, to be filled in further; on the stack of the caller. */
+struct job handle_job(struct handle *handle, fuse_req_t req);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * job - a request on its way through a mailbox, which may have to wait there.
+ *
+ * A job begins on the stack of the thread that got the request. Most are answered there and never cost an
+ * allocation. One that must wait is kept: moved to the heap with what it points to, and made interruptible.
+ *
+ * Whoever holds a job answers its request exactly once, with job_reply_*(), and then ends it.
+ */
+#ifndef GPROCFS_JOB_H
+#define GPROCFS_JOB_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lock.h"
+
+struct box;
+struct gprocfs;
+struct handle;
+struct job;
+
+enum job_result {
+    JOB_DONE,       /* answered */
+    JOB_NEEDS_LOCK, /* the mailbox's lock is held by somebody else: nothing has happened yet */
+};
+
+struct job {
+    fuse_req_t req; /* NULL for a job that nobody waits for */
+    struct gprocfs *fs;
+    struct box *box;       /* a reference of its own */
+    struct handle *handle; /* not owned: the kernel keeps it open while the request is there; or NULL */
+    /* Does the work; called again from the start after it said that it needs the lock. */
+    enum job_result (*run)(struct job *job);
+    bool takes_lock; /* it will need the lock, so it queues behind those that wait for it */
+
+    /* What the request asks: each kind of job uses some. */
+    uint64_t inode;
+    off_t offset;
+    size_t size_bytes;
+    const void *data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
+    bool owns_data;
+    pid_t sender;
+    mode_t mode;
+    struct gproc_creator creator;
+    int reply_size; /* not 0: what a write answers */
+
+    /* Where it waits: protected by the box's mutex. */
+    struct job *next;
+    bool on_heap;
+    bool parked;
+    bool interrupted;
+};
+
+/*
+ * The same job on the heap, with a copy of its data, and with `interrupted` called (see
+ * fuse_req_interrupt_func) if the caller is. NULL: no memory; the request has been answered and the job ended.
+ */
+struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted);
+
+/* Answers. 0, or what libfuse says: -ENOENT where the caller went away before the answer came. */
+int job_reply_error(struct job *job, int error); /* a negative errno, or 0 for success */
+int job_reply_write(struct job *job, size_t count_bytes);
+int job_reply_data(struct job *job, const void *data, size_t size_bytes);
+int job_reply_attr(struct job *job, const struct stat *attributes, double timeout_s);
+int job_reply_entry(struct job *job, const struct fuse_entry_param *entry);
+
+/* Frees what the job owns, and the job, and its reference to the box. It has been answered. */
+void job_end(struct job *job);
+
+#endif

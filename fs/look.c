@@ -1,0 +1,288 @@
+#include "look.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "access.h"
+#include "box.h"
+#include "log.h"
+#include "mailbox.h"
+#include "send.h"
+
+/*
+ * A name always means the same inode, so it may be believed for long: a mailbox that has vanished is ESTALE at
+ * open, and the kernel looks again. Attributes change behind the mount's back with every message.
+ */
+const double look_name_timeout_s = 3600;
+const double look_attributes_timeout_s = 0;
+
+enum {
+    STAT_BLOCK_BYTES = 512, /* the unit of st_blocks, whatever st_blksize is */
+};
+
+int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat *attributes)
+{
+    if (fstat(fs->mailboxes.fd, attributes) < 0)
+        return -errno;
+    attributes->st_ino = tree_inode(node);
+    attributes->st_nlink = 2;
+    return 0;
+}
+
+int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
+{
+    uint64_t payload_bytes = 0, disk_bytes = 0;
+    int result = gproc_measure_update(&box->measure, &box->fs->mailboxes, box->pid, attributes);
+
+    if (result == 0)
+        attributes->st_size = (off_t)box->measure.payload_bytes;
+    else if (result != -EACCES && result != -EPERM)
+        return result;
+    result = gproc_inflight_measure(&box->inflight, &payload_bytes, &disk_bytes);
+    if (result < 0)
+        log_mailbox(box->pid, "cannot measure what is in flight", result); /* it is shown as less */
+    attributes->st_size += (off_t)payload_bytes;
+    attributes->st_blocks +=
+        (blkcnt_t)((disk_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES);
+    attributes->st_ino = tree_inode(node);
+    return 0;
+}
+
+/* A job for something that needs no handle. False: no memory, and the request has been answered. */
+static bool box_job(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
+                    enum job_result (*run)(struct job *job), struct job *job)
+{
+    memset(job, 0, sizeof(*job));
+    job->box = box_get(fs, node.pid);
+    if (job->box == NULL) {
+        (void)fuse_reply_err(req, ENOMEM); /* the caller may have gone: nothing to do about it */
+        return false;
+    }
+    job->req = req;
+    job->fs = fs;
+    job->inode = tree_inode(node);
+    job->run = run;
+    job->creator = access_creator(req);
+    return true;
+}
+
+static int measure_for(struct job *job, struct stat *attributes)
+{
+    struct tree_node node;
+
+    if (!tree_find(job->inode, &node))
+        return -ESTALE;
+    return look_measure(job->box, node, attributes);
+}
+
+static enum job_result answer_lookup(struct job *job)
+{
+    struct fuse_entry_param entry;
+    int result;
+
+    memset(&entry, 0, sizeof(entry));
+    result = measure_for(job, &entry.attr);
+    if (result < 0) {
+        (void)job_reply_error(job, result);
+        return JOB_DONE;
+    }
+    entry.ino = job->inode;
+    entry.attr_timeout = look_attributes_timeout_s;
+    entry.entry_timeout = look_name_timeout_s;
+    (void)job_reply_entry(job, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
+    return JOB_DONE;
+}
+
+void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
+{
+    struct job job;
+
+    if (box_job(fs, req, node, answer_lookup, &job))
+        box_submit(&job);
+}
+
+static enum job_result answer_attributes(struct job *job)
+{
+    struct stat attributes;
+    int result = measure_for(job, &attributes);
+
+    if (result < 0)
+        (void)job_reply_error(job, result == -ENOENT ? -ESTALE : result);
+    else
+        (void)job_reply_attr(job, &attributes, look_attributes_timeout_s);
+    return JOB_DONE;
+}
+
+void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
+{
+    struct stat attributes;
+    struct job job;
+    int result;
+
+    if (node.pid != 0) {
+        if (box_job(fs, req, node, answer_attributes, &job))
+            box_submit(&job);
+        return;
+    }
+    result = look_directory(fs, node, &attributes);
+    if (result < 0)
+        (void)fuse_reply_err(req, -result);
+    else
+        (void)fuse_reply_attr(req, &attributes, look_attributes_timeout_s);
+}
+
+/* Empties the mailbox and what is in flight. */
+static enum job_result answer_clear(struct job *job)
+{
+    struct gproc_mailbox mailbox;
+    struct gproc_lock lock;
+    int result = box_lock(job, &lock);
+
+    if (result == -EWOULDBLOCK)
+        return JOB_NEEDS_LOCK;
+    if (result == 0) {
+        result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDWR);
+        if (result == -EACCES) /* clearing needs no more than writing */
+            result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_WRONLY);
+        if (result == 0) {
+            if (gproc_inflight_is_unsettled(&job->box->inflight))
+                result = gproc_inflight_settle(&job->box->inflight, &mailbox);
+            if (result == 0)
+                result = gproc_inflight_clear(&job->box->inflight);
+            if (result == 0)
+                result = gproc_mailbox_clear(&mailbox);
+            gproc_mailbox_close(&mailbox);
+        }
+        gproc_lock_release(&lock);
+    }
+    if (result < 0) {
+        log_mailbox(job->box->pid, "cannot clear it", result);
+        (void)job_reply_error(job, result);
+        return JOB_DONE;
+    }
+    return answer_attributes(job);
+}
+
+/* Sets the times of an open file to what was asked for. */
+static int change_times(const char *path, const struct stat *attributes, int to_set)
+{
+    struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+
+    if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+        times[0].tv_nsec = UTIME_NOW;
+    else if (to_set & FUSE_SET_ATTR_ATIME)
+        times[0] = attributes->st_atim;
+    if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+        times[1].tv_nsec = UTIME_NOW;
+    else if (to_set & FUSE_SET_ATTR_MTIME)
+        times[1] = attributes->st_mtim;
+    return utimensat(AT_FDCWD, path, times, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * Mode, owner and times of the file below. It is opened by O_PATH, which needs no permission and follows nothing, and
+ * then named by its descriptor: not by a name under which something else may stand by now.
+ */
+static int change_file(struct gprocfs *fs, pid_t pid, const struct stat *attributes, int to_set)
+{
+    const int owner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+    const int times = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
+    struct gproc_mailbox mailbox;
+    char path[64];
+    int result = gproc_mailbox_open(&mailbox, &fs->mailboxes, pid, O_PATH);
+
+    if (result < 0)
+        return result == -ENOENT ? -ESTALE : result;
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", mailbox.fd); /* it always fits */
+    if (to_set & owner) {
+        uid_t uid = to_set & FUSE_SET_ATTR_UID ? attributes->st_uid : (uid_t)-1;
+        gid_t gid = to_set & FUSE_SET_ATTR_GID ? attributes->st_gid : (gid_t)-1;
+
+        if (fchownat(mailbox.fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+            result = -errno;
+    }
+    if (result == 0 && (to_set & FUSE_SET_ATTR_MODE) && chmod(path, attributes->st_mode & 07777) < 0)
+        result = -errno;
+    if (result == 0 && (to_set & times))
+        result = change_times(path, attributes, to_set);
+    gproc_mailbox_close(&mailbox);
+    return result;
+}
+
+/* The new size: of the message that the handle collects, or of the mailbox, which can only be none. 1: a job does it. */
+static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node, off_t size_bytes,
+                       struct handle *handle)
+{
+    struct job job;
+
+    if (handle != NULL && handle->collects)
+        return send_resize(handle, size_bytes);
+    if (size_bytes != 0)
+        return -EINVAL;
+    if (box_job(fs, req, node, answer_clear, &job)) {
+        job.takes_lock = true;
+        box_submit(&job);
+    }
+    return 1;
+}
+
+void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
+                 const struct stat *attributes, int to_set, struct handle *handle)
+{
+    int result;
+
+    if (node.pid == 0) {
+        (void)fuse_reply_err(req, EPERM);
+        return;
+    }
+    result = change_file(fs, node.pid, attributes, to_set);
+    if (result == 0 && (to_set & FUSE_SET_ATTR_SIZE))
+        result = change_size(fs, req, node, attributes->st_size, handle);
+    if (result < 0)
+        (void)fuse_reply_err(req, -result);
+    else if (result == 0)
+        look_attributes(fs, req, node);
+}
+
+static enum job_result answer_remove(struct job *job)
+{
+    struct gproc_lock lock;
+    int result = box_lock(job, &lock);
+
+    if (result == -EWOULDBLOCK)
+        return JOB_NEEDS_LOCK;
+    if (result == 0) {
+        result = gproc_inflight_clear(&job->box->inflight);
+        if (result == 0)
+            result = gproc_mailbox_remove(&job->fs->mailboxes, job->box->pid);
+        gproc_lock_release(&lock);
+    }
+    (void)job_reply_error(job, result);
+    return JOB_DONE;
+}
+
+void look_remove(struct gprocfs *fs, fuse_req_t req, pid_t pid)
+{
+    struct tree_node node = {TREE_MAILBOX, pid};
+    struct job job;
+
+    if (box_job(fs, req, node, answer_remove, &job)) {
+        job.takes_lock = true;
+        box_submit(&job);
+    }
+}
+
+void look_room(const struct gprocfs *fs, fuse_req_t req)
+{
+    struct statvfs below;
+
+    if (fstatvfs(fs->mailboxes.fd, &below) < 0)
+        (void)fuse_reply_err(req, errno);
+    else
+        (void)fuse_reply_statfs(req, &below);
+}

@@ -1,0 +1,255 @@
+/*
+ * gprocfs [options] [mailbox-directory] mountpoint
+ *
+ * Exit status: 0 mounted (and, in the foreground, unmounted again), 1 it could not run, 2 usage.
+ */
+#define FUSE_USE_VERSION 314
+#include <errno.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gprocfs.h"
+#include "log.h"
+#include "operations.h"
+#include "options.h"
+#include "paths.h"
+#include "serve.h"
+#include "take.h"
+
+enum {
+    EXIT_USAGE = 2,
+    DIRECTORY_MODE = 0777,
+    RETURN_WAIT_MS = 500, /* at the end, for locks that are held: a clean unmount takes less than a second */
+};
+
+/* A directory's path that still means the same when we have left for "/". Owned by the caller; NULL: no memory. */
+static char *absolute(const char *path)
+{
+    char here[PATH_MAX];
+    char *joined = NULL;
+
+    if (path[0] == '/')
+        return strdup(path);
+    if (getcwd(here, sizeof(here)) == NULL || asprintf(&joined, "%s/%s", here, path) < 0)
+        return NULL;
+    return joined;
+}
+
+/*
+ * The directory that was named, or the environment's. A named one may be a symbolic link; the usual one, in a
+ * directory that everybody writes to, may not.
+ */
+static int open_place(struct gproc_place *place, const char *named,
+                      int (*usual)(char *path, size_t size_bytes), mode_t mode)
+{
+    char path[PATH_MAX];
+    char *whole;
+    int result = 0;
+
+    if (named != NULL) {
+        if (realpath(named, path) == NULL && (size_t)snprintf(path, sizeof(path), "%s", named) >= sizeof(path))
+            result = -ENAMETOOLONG;
+    } else {
+        result = usual(path, sizeof(path));
+    }
+    if (result < 0)
+        return result;
+    whole = absolute(path);
+    if (whole == NULL)
+        return -ENOMEM;
+    result = gproc_place_init(place, whole, mode);
+    if (result < 0)
+        log_error("%s: %s", whole, strerror(-result));
+    free(whole);
+    return result;
+}
+
+/* Whether the mount would hide the mailboxes: Go programs would send through it, and be framed twice. */
+static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
+{
+    struct stat there, mailboxes;
+
+    if (stat(mountpoint, &there) < 0) {
+        int error = -errno;
+
+        log_error("%s: %s%s%s", mountpoint, strerror(-error),
+                  error == -ENOTCONN ? "; a dead mount is there, clear it with: fusermount3 -u " : "",
+                  error == -ENOTCONN ? mountpoint : "");
+        return error;
+    }
+    if (!S_ISDIR(there.st_mode)) {
+        log_error("%s: %s", mountpoint, strerror(ENOTDIR));
+        return -ENOTDIR;
+    }
+    if (fstat(fs->mailboxes.fd, &mailboxes) < 0)
+        return -errno;
+    if (there.st_dev == mailboxes.st_dev && there.st_ino == mailboxes.st_ino) {
+        log_error("%s is the mailbox directory itself: mounted over it, every message that a program sends"
+                  " there would be framed twice",
+                  mountpoint);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* Descriptors are what a mailbox in flight costs: as many as we may have. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* with fewer it works too */
+    }
+}
+
+static int load_segment(void *context, pid_t pid, uint64_t serial)
+{
+    struct gprocfs *fs = context;
+    struct box *box = box_get(fs, pid);
+    int result;
+
+    if (box == NULL)
+        return -ENOMEM;
+    result = gproc_inflight_load(&box->inflight, serial);
+    if (result < 0)
+        log_mailbox(pid, "cannot load what a dead mount left in flight", result);
+    box_put(box);
+    return 0; /* the others are not to suffer from it */
+}
+
+/* What we hold below, before there is a mount. Each step is undone by tear_down(). */
+static int set_up(struct gprocfs *fs, const struct options *options)
+{
+    int result;
+
+    fs->umask = umask(0);
+    umask(fs->umask);
+    fs->message_most_bytes = (size_t)options->message_most_bytes;
+    fs->lock_timeout_ms = (int64_t)options->lock_timeout_s * 1000;
+    fs->live = options->live != 0;
+    fs->read_only = options->read_only != 0;
+    fs->mailboxes.fd = -1;
+    fs->locks.fd = -1;
+    fs->store.fd = -1;
+    fs->store.lock_fd = -1;
+    boxes_init(&fs->boxes);
+    result = open_place(&fs->mailboxes, options->mailbox_directory, gproc_mailbox_directory,
+                        DIRECTORY_MODE & ~fs->umask);
+    if (result == 0)
+        result = open_place(&fs->locks, options->lock_directory, gproc_lock_directory,
+                            DIRECTORY_MODE & ~fs->umask);
+    if (result == 0)
+        result = check_mountpoint(fs, options->mountpoint);
+    return result;
+}
+
+static void tear_down(struct gprocfs *fs)
+{
+    boxes_release(&fs->boxes);
+    gproc_store_close(&fs->store);
+    gproc_place_release(&fs->locks);
+    gproc_place_release(&fs->mailboxes);
+}
+
+/* What dead mounts left, and a place for what we take. A mount that only looks needs neither. */
+static int open_store(struct gprocfs *fs)
+{
+    int result;
+
+    if (fs->read_only)
+        return 0;
+    result = gproc_store_open(&fs->store, &fs->mailboxes);
+    if (result < 0) {
+        log_error("%s/.gprocfs: %s", fs->mailboxes.path, strerror(-result));
+        return result;
+    }
+    result = gproc_store_adopt(&fs->store);
+    if (result >= 0)
+        result = gproc_store_list(&fs->store, load_segment, fs);
+    if (result < 0)
+        log_error("%s/.gprocfs: %s; what dead mounts left stays there", fs->mailboxes.path,
+                  strerror(-result));
+    return 0;
+}
+
+/* From the first request to the last. */
+static int run(struct gprocfs *fs, struct fuse_session *session)
+{
+    int result;
+
+    crew_init(&fs->crew);
+    result = keeper_start(&fs->keeper, fs);
+    if (result == 0) {
+        result = serve(session);
+        keeper_stop(&fs->keeper);
+    }
+    crew_stop(&fs->crew);
+    fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
+    boxes_each(&fs->boxes, take_return);
+    return result;
+}
+
+static int mount_and_run(struct gprocfs *fs, struct fuse_session *session,
+                         const struct options *options)
+{
+    int result;
+
+    if (fuse_session_mount(session, options->mountpoint) != 0)
+        return -EIO; /* libfuse has said why */
+    result = fuse_daemonize(options->foreground || options->debug) == 0 ? 0 : -EIO;
+    if (result == 0) {
+        umask(0); /* every mode that is used has been cut already: by the caller's, or by ours */
+        if (!options->foreground && !options->debug)
+            log_to_syslog();
+        result = run(fs, session);
+    }
+    if (result < 0)
+        log_error("%s", strerror(-result));
+    fuse_session_unmount(session);
+    return result;
+}
+
+static int add_mount_options(struct options *options)
+{
+    return fuse_opt_add_arg(&options->fuse, "-o") == 0 &&
+                   fuse_opt_add_arg(&options->fuse,
+                                    "default_permissions,fsname=gprocfs,subtype=gprocfs") == 0 &&
+                   (!options->debug || fuse_opt_add_arg(&options->fuse, "-odebug") == 0)
+               ? 0
+               : -ENOMEM;
+}
+
+int main(int argc, char *argv[])
+{
+    static struct gprocfs fs; /* too large for a stack */
+    struct options options;
+    struct fuse_session *session = NULL;
+    enum options_result parsed = options_parse(&options, argc, argv);
+    int status = EXIT_FAILURE;
+
+    if (parsed != OPTIONS_RUN) {
+        options_release(&options);
+        return parsed == OPTIONS_SHOWN ? EXIT_SUCCESS : EXIT_USAGE;
+    }
+    raise_limits();
+    if (serve_block_signals() == 0 && set_up(&fs, &options) == 0 && open_store(&fs) == 0 &&
+        add_mount_options(&options) == 0) {
+        session = fuse_session_new(&options.fuse, &operations, sizeof(operations), &fs);
+        if (session == NULL)
+            status = EXIT_USAGE; /* an option that libfuse does not know: it has said so */
+        else if (mount_and_run(&fs, session, &options) == 0)
+            status = EXIT_SUCCESS;
+    }
+    if (session != NULL)
+        fuse_session_destroy(session);
+    tear_down(&fs);
+    options_release(&options);
+    return status;
+}

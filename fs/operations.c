@@ -1,0 +1,311 @@
+#include "operations.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+
+#include "access.h"
+#include "gprocfs.h"
+#include "handle.h"
+#include "listing.h"
+#include "look.h"
+#include "mailbox.h"
+#include "paths.h"
+#include "send.h"
+#include "take.h"
+#include "tree.h"
+
+static struct gprocfs *fs_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct handle *handle_of(const struct fuse_file_info *info)
+{
+    return (struct handle *)(uintptr_t)info->fh;
+}
+
+static struct listing *listing_of(const struct fuse_file_info *info)
+{
+    return (struct listing *)(uintptr_t)info->fh;
+}
+
+/* Errors are answered without looking whether it arrived: whoever has gone does not miss it. */
+static void refuse(fuse_req_t req, int error)
+{
+    (void)fuse_reply_err(req, -error);
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *connection)
+{
+    (void)userdata;
+    /* A size that changes behind the mount must not make the kernel drop or invent pages: there are none. */
+    connection->want &= ~(unsigned int)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO);
+    /* Splicing pays from a few pages on; a message is mostly smaller. */
+    connection->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct tree_node node;
+
+    if (!tree_find(parent, &node) || node.pid != 0 || gproc_pid_parse(name, &node.pid) < 0)
+        refuse(req, -ENOENT);
+    else
+        look_up(fs_of(req), req, node);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    struct tree_node node;
+
+    (void)info;
+    if (!tree_find(inode, &node))
+        refuse(req, -ESTALE);
+    else
+        look_attributes(fs_of(req), req, node);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *attributes, int to_set,
+                       struct fuse_file_info *info)
+{
+    struct tree_node node;
+
+    if (!tree_find(inode, &node))
+        refuse(req, -ESTALE);
+    else
+        look_change(fs_of(req), req, node, attributes, to_set,
+                    info != NULL ? handle_of(info) : NULL);
+}
+
+/* Makes the handle for a mailbox that the caller may open, and what libfuse tells the kernel of it. */
+static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
+{
+    struct gprocfs *fs = fs_of(req);
+    struct handle *handle;
+    struct box *box;
+    int result = access_open(fs, req, pid, info->flags);
+
+    if (result < 0)
+        return result;
+    box = box_get(fs, pid);
+    if (box == NULL)
+        return -ENOMEM;
+    handle = handle_new(box, info->flags, access_creator(req));
+    if (handle == NULL) {
+        box_put(box);
+        return -ENOMEM;
+    }
+    info->fh = (uintptr_t)handle;
+    info->direct_io = 1;
+    info->noflush = handle->collects ? 0 : 1;
+    return 0;
+}
+
+/* The kernel did not hear of the handle: there will be no release. */
+static void drop_handle(struct fuse_file_info *info)
+{
+    handle_free(handle_of(info));
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    struct tree_node node;
+    int result = tree_find(inode, &node) && node.pid != 0 ? open_handle(req, node.pid, info) : -ESTALE;
+
+    if (result < 0)
+        refuse(req, result);
+    else if (fuse_reply_open(req, info) == -ENOENT)
+        drop_handle(info);
+}
+
+/* What the kernel is told of a mailbox that it has just had made. Its attributes are not believed: they are asked for. */
+static void answer_created(fuse_req_t req, struct tree_node node, struct fuse_file_info *info)
+{
+    struct fuse_entry_param entry = {0};
+    int result = gproc_mailbox_stat(&fs_of(req)->mailboxes, node.pid, &entry.attr);
+
+    if (result < 0) {
+        drop_handle(info);
+        refuse(req, result);
+        return;
+    }
+    entry.ino = tree_inode(node);
+    entry.attr.st_ino = entry.ino;
+    entry.attr.st_size = 0;
+    entry.entry_timeout = look_name_timeout_s;
+    if (fuse_reply_create(req, &entry, info) == -ENOENT)
+        drop_handle(info);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *info)
+{
+    struct tree_node node;
+    int result = -EPERM;
+
+    if (tree_find(parent, &node) && node.view == TREE_MAILBOX && node.pid == 0)
+        result = gproc_pid_parse(name, &node.pid);
+    if (result == 0)
+        result = access_create(fs_of(req), req, node.pid, mode);
+    if (result == 0)
+        result = open_handle(req, node.pid, info);
+    if (result < 0)
+        refuse(req, result);
+    else
+        answer_created(req, node, info);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_t offset,
+                    struct fuse_file_info *info)
+{
+    (void)inode;
+    take_read(handle_of(info), req, size_bytes, offset);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size_bytes,
+                     off_t offset, struct fuse_file_info *info)
+{
+    (void)inode;
+    send_write(handle_of(info), req, data, size_bytes, offset);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    (void)inode;
+    send_flush(handle_of(info), req);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_info *info)
+{
+    (void)inode;
+    (void)data_only;
+    send_flush(handle_of(info), req);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    (void)inode;
+    take_release(handle_of(info), req);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct tree_node node;
+
+    if (!tree_find(parent, &node) || node.pid != 0 || gproc_pid_parse(name, &node.pid) < 0)
+        refuse(req, -ENOENT);
+    else
+        look_remove(fs_of(req), req, node.pid);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    struct listing *listing = NULL;
+    struct tree_node node;
+    int result = -ENOTDIR;
+
+    if (tree_find(inode, &node) && node.pid == 0)
+        result = listing_open(fs_of(req), node, &listing);
+    if (result < 0) {
+        refuse(req, result);
+        return;
+    }
+    info->fh = (uintptr_t)listing;
+    if (fuse_reply_open(req, info) == -ENOENT)
+        listing_close(listing);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_t offset,
+                       struct fuse_file_info *info)
+{
+    (void)inode;
+    listing_read(listing_of(info), req, size_bytes, offset, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_t offset,
+                           struct fuse_file_info *info)
+{
+    (void)inode;
+    listing_read(listing_of(info), req, size_bytes, offset, true);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
+{
+    (void)inode;
+    listing_close(listing_of(info));
+    refuse(req, 0);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t inode)
+{
+    (void)inode;
+    look_room(fs_of(req), req);
+}
+
+/* What a mailbox cannot do, whatever it is called. */
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+    (void)parent;
+    (void)name;
+    (void)mode;
+    (void)device;
+    refuse(req, -EPERM);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    op_mknod(req, parent, name, mode, 0);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    (void)target;
+    op_mknod(req, parent, name, 0, 0);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned int flags)
+{
+    (void)new_parent;
+    (void)new_name;
+    (void)flags;
+    op_mknod(req, parent, name, 0, 0);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t inode, fuse_ino_t parent, const char *name)
+{
+    (void)inode;
+    op_mknod(req, parent, name, 0, 0);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    op_mknod(req, parent, name, 0, 0);
+}
+
+const struct fuse_lowlevel_ops operations = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .getattr = op_getattr,
+    .setattr = op_setattr,
+    .open = op_open,
+    .create = op_create,
+    .read = op_read,
+    .write = op_write,
+    .flush = op_flush,
+    .fsync = op_fsync,
+    .release = op_release,
+    .unlink = op_unlink,
+    .opendir = op_opendir,
+    .readdir = op_readdir,
+    .readdirplus = op_readdirplus,
+    .releasedir = op_releasedir,
+    .statfs = op_statfs,
+    .mknod = op_mknod,
+    .mkdir = op_mkdir,
+    .rmdir = op_rmdir,
+    .symlink = op_symlink,
+    .rename = op_rename,
+    .link = op_link,
+};

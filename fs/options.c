@@ -1,0 +1,133 @@
+#include "options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+
+#ifndef GPROC_VERSION
+#define GPROC_VERSION "0.1.0"
+#endif
+
+enum {
+    LOCK_TIMEOUT_S = 5,
+    MESSAGE_MOST_BYTES = 64 * 1024 * 1024,
+    KEY_READ_ONLY = 1,
+};
+
+/* An option, and what is said of it; `help` NULL: it is another spelling of one that is told already. */
+struct row {
+    struct fuse_opt option;
+    const char *usage;
+    const char *help;
+};
+
+#define FIELD(name, field, value) {name, offsetof(struct options, field), value}
+
+static const struct row rows[] = {
+    {FIELD("-h", show_help, 1), "-h, --help", "show this and exit"},
+    {FIELD("--help", show_help, 1), NULL, NULL},
+    {FIELD("-V", show_version, 1), "-V, --version", "show the versions of gprocfs and libfuse and exit"},
+    {FIELD("--version", show_version, 1), NULL, NULL},
+    {FIELD("-f", foreground, 1), "-f", "stay in the foreground"},
+    {FIELD("-d", debug, 1), "-d, -o debug", "show every request on stderr; implies -f"},
+    {FIELD("debug", debug, 1), NULL, NULL},
+    {{"-s", -1U, FUSE_OPT_KEY_DISCARD}, "-s", "accepted; requests are never served one by one"},
+    {FIELD("lockdir=%s", lock_directory, 0), "-o lockdir=DIR", "where the locks are"},
+    {FIELD("lock_timeout=%u", lock_timeout_s, 0), "-o lock_timeout=SECONDS",
+     "how long a held lock is waited for (5; 0: for ever)"},
+    {FIELD("max_message=%llu", message_most_bytes, 0), "-o max_message=BYTES",
+     "the largest message (67108864)"},
+    {FIELD("live", live, 1), "-o live", "send to no process that does not exist"},
+    {{"ro", -1U, KEY_READ_ONLY}, "-o ro", "look only: nothing is sent or taken"},
+};
+
+enum {
+    ROWS_COUNT = sizeof(rows) / sizeof(rows[0]),
+};
+
+static void show_help(FILE *to)
+{
+    size_t i;
+
+    (void)fprintf(to, "usage: gprocfs [options] [mailbox-directory] mountpoint\n\n"
+                      "Makes process mailboxes usable as files.\n\n");
+    for (i = 0; i < ROWS_COUNT; i++)
+        if (rows[i].help != NULL)
+            (void)fprintf(to, "    %-26s%s\n", rows[i].usage, rows[i].help);
+    (void)fprintf(to, "    %-26s%s\n", "-o allow_other, ...", "any mount option of FUSE\n");
+    (void)fprintf(to, "    gprocfs /mnt/gproc                 mount the default mailbox directory\n"
+                      "    echo reload > /mnt/gproc/4711      send a message to process 4711\n");
+}
+
+static int take_argument(void *data, const char *argument, int key, struct fuse_args *rest)
+{
+    struct options *options = data;
+
+    (void)rest;
+    if (key == KEY_READ_ONLY) {
+        options->read_only = 1;
+        return 1; /* the kernel is told too */
+    }
+    if (key != FUSE_OPT_KEY_NONOPT)
+        return 1; /* libfuse's, or nobody's: it will say */
+    if (options->mountpoint != NULL && options->mailbox_directory != NULL) {
+        (void)fprintf(stderr, "gprocfs: one directory too many: %s\n", argument);
+        return -1;
+    }
+    options->mailbox_directory = options->mountpoint;
+    options->mountpoint = strdup(argument);
+    return options->mountpoint != NULL ? 0 : -1;
+}
+
+static bool are_sound(const struct options *options)
+{
+    if (options->mountpoint == NULL) {
+        (void)fprintf(stderr, "gprocfs: no mountpoint; try gprocfs -h\n");
+        return false;
+    }
+    if (options->message_most_bytes == 0 ||
+        options->message_most_bytes > GPROC_FRAME_PAYLOAD_MAX_BYTES) {
+        (void)fprintf(stderr, "gprocfs: max_message must be from 1 to %zu\n",
+                      GPROC_FRAME_PAYLOAD_MAX_BYTES);
+        return false;
+    }
+    return true;
+}
+
+enum options_result options_parse(struct options *options, int argc, char *argv[])
+{
+    struct fuse_opt table[ROWS_COUNT + 1];
+    size_t i;
+
+    memset(options, 0, sizeof(*options));
+    options->fuse = (struct fuse_args)FUSE_ARGS_INIT(argc, argv);
+    options->lock_timeout_s = LOCK_TIMEOUT_S;
+    options->message_most_bytes = MESSAGE_MOST_BYTES;
+    for (i = 0; i < ROWS_COUNT; i++)
+        table[i] = rows[i].option;
+    table[ROWS_COUNT] = (struct fuse_opt)FUSE_OPT_END;
+    if (fuse_opt_parse(&options->fuse, options, table, take_argument) < 0)
+        return OPTIONS_MISTAKEN;
+    if (options->show_help) {
+        show_help(stdout);
+        return OPTIONS_SHOWN;
+    }
+    if (options->show_version) {
+        (void)printf("gprocfs %s, libfuse %s\n", GPROC_VERSION, fuse_pkgversion());
+        return OPTIONS_SHOWN;
+    }
+    return are_sound(options) ? OPTIONS_RUN : OPTIONS_MISTAKEN;
+}
+
+void options_release(struct options *options)
+{
+    fuse_opt_free_args(&options->fuse);
+    free(options->mailbox_directory);
+    free(options->mountpoint);
+    free(options->lock_directory);
+}

@@ -1,0 +1,332 @@
+#include "send.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "box.h"
+#include "frame.h"
+#include "gprocfs.h"
+#include "log.h"
+#include "mailbox.h"
+#include "sender.h"
+
+enum {
+    COLLECTED_LEAST_BYTES = 4096,
+    /* How much all open files may have collected, in messages of the greatest size. */
+    COLLECTED_MOST_MESSAGES = 16,
+    /*
+     * The kernel cuts a write where a request is full: at 256 pages, counted from the page that the buffer begins in. So
+     * only a request of more than 255 pages can be one that is continued.
+     */
+    WHOLE_REQUEST_BYTES = 255 * 4096,
+};
+
+static size_t allowed_bytes(const struct gprocfs *fs)
+{
+    return COLLECTED_MOST_MESSAGES * fs->message_most_bytes;
+}
+
+/* Call with the mutex held. */
+static void forget(struct gprocfs *fs, struct collected *collected)
+{
+    atomic_fetch_sub(&fs->collected_bytes, collected->size_bytes);
+    free(collected->data);
+    memset(collected, 0, sizeof(*collected));
+}
+
+void send_forget(struct handle *handle)
+{
+    (void)pthread_mutex_lock(&handle->mutex);
+    forget(handle->box->fs, &handle->collected);
+    (void)pthread_mutex_unlock(&handle->mutex);
+}
+
+size_t send_collected_bytes(struct handle *handle)
+{
+    size_t size_bytes;
+
+    (void)pthread_mutex_lock(&handle->mutex);
+    size_bytes = handle->collected.size_bytes;
+    (void)pthread_mutex_unlock(&handle->mutex);
+    return size_bytes;
+}
+
+/*
+ * Whether the file system below has room for a message of that size. It is asked now because a shell ignores what
+ * close says. What is left of the mailbox's last block costs nothing.
+ */
+static int check_room(const struct handle *handle, size_t payload_bytes)
+{
+    struct gprocfs *fs = handle->box->fs;
+    uint64_t need_bytes = (uint64_t)payload_bytes + GPROC_FRAME_HEADER_BYTES;
+    uint64_t free_bytes, slack_bytes = 0;
+    struct statvfs below;
+    struct stat status;
+
+    if (fstatvfs(fs->mailboxes.fd, &below) < 0 || below.f_frsize == 0 || below.f_blocks == 0)
+        return 0; /* it does not say (or says that it has no size): the append will find out */
+    free_bytes = (uint64_t)below.f_bavail * below.f_frsize;
+    if (need_bytes <= free_bytes)
+        return 0;
+    if (gproc_mailbox_stat(&fs->mailboxes, handle->box->pid, &status) == 0 && status.st_size > 0)
+        slack_bytes = (below.f_frsize - (uint64_t)status.st_size % below.f_frsize) % below.f_frsize;
+    return need_bytes <= free_bytes + slack_bytes ? 0 : -ENOSPC;
+}
+
+/* Makes the collected message `size_bytes` long, new bytes zero. Call with the mutex held. */
+static int resize(const struct handle *handle, struct collected *collected, size_t size_bytes)
+{
+    struct gprocfs *fs = handle->box->fs;
+    size_t old_bytes = collected->size_bytes;
+
+    if (size_bytes > fs->message_most_bytes)
+        return -EFBIG;
+    if (size_bytes > old_bytes) {
+        size_t more = size_bytes - old_bytes;
+        int result = check_room(handle, size_bytes);
+
+        if (result < 0)
+            return result;
+        if (atomic_fetch_add(&fs->collected_bytes, more) + more > allowed_bytes(fs)) {
+            atomic_fetch_sub(&fs->collected_bytes, more);
+            return -ENOSPC;
+        }
+        if (size_bytes > collected->room_bytes) {
+            size_t room = collected->room_bytes * 2;
+            uint8_t *data;
+
+            if (room < COLLECTED_LEAST_BYTES)
+                room = COLLECTED_LEAST_BYTES;
+            if (room < size_bytes)
+                room = size_bytes;
+            data = realloc(collected->data, room);
+            if (data == NULL) {
+                atomic_fetch_sub(&fs->collected_bytes, more);
+                return -ENOMEM;
+            }
+            collected->data = data;
+            collected->room_bytes = room;
+        }
+        memset(collected->data + old_bytes, 0, more);
+    } else {
+        atomic_fetch_sub(&fs->collected_bytes, old_bytes - size_bytes);
+    }
+    collected->size_bytes = size_bytes;
+    return 0;
+}
+
+/* The message cannot become whole any more. Call with the mutex held. */
+static void spoil(const struct handle *handle, struct collected *collected, int failure)
+{
+    forget(handle->box->fs, collected);
+    collected->failure = failure;
+}
+
+int send_resize(struct handle *handle, off_t size_bytes)
+{
+    struct collected *collected = &handle->collected;
+    int result;
+
+    (void)pthread_mutex_lock(&handle->mutex);
+    if (size_bytes == 0)
+        forget(handle->box->fs, collected);
+    result = collected->failure;
+    if (result == 0 && size_bytes != 0)
+        result = resize(handle, collected, (size_t)size_bytes);
+    (void)pthread_mutex_unlock(&handle->mutex);
+    return result;
+}
+
+/* Puts bytes into the collected message. Call with the mutex held. */
+static int collect(const struct handle *handle, struct collected *collected, pid_t sender,
+                   const void *data, size_t size_bytes, size_t offset)
+{
+    size_t end;
+    int result = collected->failure;
+
+    if (result == 0 && (offset > handle->box->fs->message_most_bytes ||
+                        size_bytes > handle->box->fs->message_most_bytes - offset))
+        result = -EFBIG;
+    end = offset + size_bytes;
+    if (result == 0 && end > collected->size_bytes)
+        result = resize(handle, collected, end);
+    if (result < 0) {
+        spoil(handle, collected, result);
+        return result;
+    }
+    if (collected->sender == 0)
+        collected->sender = sender;
+    memcpy(collected->data + offset, data, size_bytes);
+    return 0;
+}
+
+/* The append itself: at work on the box. */
+static enum job_result append(struct job *job)
+{
+    struct gproc_mailbox mailbox;
+    struct gproc_lock lock;
+    int result = box_lock(job, &lock);
+
+    if (result == -EWOULDBLOCK)
+        return JOB_NEEDS_LOCK;
+    if (result == 0) {
+        /* It was there at open; if it has been deleted since, it is made again. */
+        result = gproc_mailbox_create(&mailbox, &job->fs->mailboxes, job->box->pid, O_WRONLY,
+                                      job->mode, job->creator);
+        if (result >= 0) {
+            result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
+            gproc_mailbox_close(&mailbox);
+        }
+        gproc_lock_release(&lock);
+    }
+    if (result < 0)
+        log_mailbox(job->box->pid, "cannot send", result);
+    if (result < 0 && (size_t)job->reply_size < job->size_bytes && job->reply_size > 0) {
+        (void)pthread_mutex_lock(&job->handle->mutex);
+        job->handle->collected.failure = result;
+        (void)pthread_mutex_unlock(&job->handle->mutex);
+    }
+    /* A caller that was killed meanwhile cannot be told: its message is sent, as with any write(2). */
+    if (result == 0 && job->reply_size > 0)
+        (void)job_reply_write(job, (size_t)job->reply_size);
+    else
+        (void)job_reply_error(job, result);
+    return JOB_DONE;
+}
+
+static struct job append_job(struct handle *handle, fuse_req_t req)
+{
+    struct job job = handle_job(handle, req);
+
+    job.run = append;
+    job.takes_lock = true;
+    job.mode = GPROC_MAILBOX_MODE & ~fuse_req_ctx(req)->umask;
+    return job;
+}
+
+/* Sends what has been collected: the job owns the bytes from now on. Call with the mutex held. */
+static void hand_over(struct handle *handle, struct job *job)
+{
+    struct collected *collected = &handle->collected;
+
+    job->data = collected->data;
+    job->size_bytes = collected->size_bytes;
+    job->sender = collected->sender;
+    job->owns_data = true;
+    atomic_fetch_sub(&job->fs->collected_bytes, collected->size_bytes);
+    memset(collected, 0, sizeof(*collected));
+}
+
+/*
+ * One piece of a write that the kernel has cut. All but the last are kept; a piece that does not fit the
+ * others begins anew. 1: it has all been written and was handed over to `job`; 0: there is more to come.
+ */
+static int add_piece(struct handle *handle, struct job *job, const void *data, size_t size_bytes,
+                     size_t whole_bytes)
+{
+    struct collected *collected = &handle->collected;
+    bool first = collected->size_bytes == 0;
+    int result;
+
+    if (whole_bytes > job->fs->message_most_bytes)
+        return -EFBIG;
+    if (first)
+        collected->whole_bytes = whole_bytes;
+    result = collect(handle, collected, job->sender, data, size_bytes, collected->size_bytes);
+    if (result < 0) {
+        if (first) /* the writer is told, and that is all; else see write_message() */
+            forget(job->fs, collected);
+        return result;
+    }
+    if (collected->size_bytes < collected->whole_bytes)
+        return 0;
+    hand_over(handle, job);
+    return 1;
+}
+
+/* A write on a handle that does not collect: a message, or a piece of a large one. */
+static void write_message(struct handle *handle, fuse_req_t req, const void *data,
+                          size_t size_bytes)
+{
+    struct job job = append_job(handle, req);
+    pid_t thread = fuse_req_ctx(req)->pid;
+    size_t whole_bytes = 0;
+    int result = 1;
+
+    job.data = data;
+    job.size_bytes = size_bytes;
+    job.sender = sender_of_thread(thread);
+    job.reply_size = (int)size_bytes;
+    (void)pthread_mutex_lock(&handle->mutex);
+    if (handle->collected.size_bytes > 0 && handle->collected.sender != job.sender)
+        forget(job.fs, &handle->collected); /* another's, cut off in the midst of it */
+    if (handle->collected.failure != 0) {
+        /* The writer saw a short count where the message as a whole had failed, and offers the rest. */
+        result = handle->collected.failure;
+        forget(job.fs, &handle->collected);
+    } else if (handle->collected.size_bytes > 0) {
+        whole_bytes = handle->collected.whole_bytes;
+    } else if (size_bytes > WHOLE_REQUEST_BYTES) {
+        whole_bytes = sender_write_bytes(thread);
+    }
+    if (result == 1 && whole_bytes > size_bytes)
+        result = add_piece(handle, &job, data, size_bytes, whole_bytes);
+    else if (result == 1 && size_bytes > job.fs->message_most_bytes)
+        result = -EFBIG;
+    (void)pthread_mutex_unlock(&handle->mutex);
+    if (result == 1) {
+        box_submit(&job);
+        return;
+    }
+    if (result == 0)
+        (void)job_reply_write(&job, size_bytes); /* the writer goes on in any case */
+    else
+        (void)job_reply_error(&job, result);
+    job_end(&job);
+}
+
+void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t size_bytes,
+                off_t offset)
+{
+    pid_t sender;
+    int result;
+
+    if (!handle->collects) {
+        write_message(handle, req, data, size_bytes);
+        return;
+    }
+    sender = sender_of_thread(fuse_req_ctx(req)->pid);
+    (void)pthread_mutex_lock(&handle->mutex);
+    result = offset < 0 ? -EINVAL
+                        : collect(handle, &handle->collected, sender, data, size_bytes,
+                                  (size_t)offset);
+    (void)pthread_mutex_unlock(&handle->mutex);
+    if (result < 0)
+        (void)fuse_reply_err(req, -result); /* the writer may be gone: so is its message then */
+    else
+        (void)fuse_reply_write(req, size_bytes);
+}
+
+void send_flush(struct handle *handle, fuse_req_t req)
+{
+    struct collected *collected = &handle->collected;
+    struct job job;
+    int failure;
+
+    (void)pthread_mutex_lock(&handle->mutex);
+    failure = collected->failure;
+    if (collected->size_bytes == 0 || !handle->collects ||
+        sender_was_killed(fuse_req_ctx(req)->pid)) {
+        forget(handle->box->fs, collected);
+        (void)pthread_mutex_unlock(&handle->mutex);
+        (void)fuse_reply_err(req, -failure); /* whoever closes may be gone */
+        return;
+    }
+    job = append_job(handle, req);
+    hand_over(handle, &job);
+    (void)pthread_mutex_unlock(&handle->mutex);
+    box_submit(&job);
+}

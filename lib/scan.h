@@ -1,0 +1,107 @@
+/*
+ * scan - finds the messages in a mailbox, whole or damaged.
+ *
+ * The rule (resync): at offset s a frame is good if 12 <= length <= bytes left at s and the
+ * checksum matches; then it is a message and s += length; else s += 1.
+ *
+ * Cost: linear in the mailbox's size whatever it holds. An intact mailbox is read once, in order.
+ * Where a plausible length turns out to be damaged, prefix sums are taken from there on, no further
+ * than candidates reach: one sum in GPROC_SCAN_STEP_BYTES bytes. With them nearly every later
+ * candidate is refused by a look at two sums; one that is not costs at most GPROC_SCAN_STEP_BYTES
+ * bytes more (in a file, at most one pread of a page).
+ *
+ * Memory: none for an intact mailbox in memory; for one in a file two windows, at most 320 KiB
+ * together; where there is damage the prefix sums, at most 4 / GPROC_SCAN_STEP_BYTES of the
+ * mailbox's size.
+ *
+ * Reads nothing outside [0, size_bytes) of its source. Does no locking: what the source shows must
+ * not be changed by others, or the result is that of no moment (but memory stays safe). A scan is
+ * used by one thread at a time; distinct scans are independent.
+ */
+#ifndef GPROC_SCAN_H
+#define GPROC_SCAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+    GPROC_SCAN_STEP_BYTES = 256,
+};
+
+/*
+ * Where the bytes are: in memory (`data`), or in a file (`data` is NULL: `fd`, from `start` on).
+ * Borrowed: neither the memory nor the descriptor is freed or closed by the scan, and both must
+ * outlive it.
+ */
+struct gproc_source {
+    const uint8_t *data;
+    int fd;
+    off_t start;      /* of the mailbox's first byte in the file; 0 for memory */
+    off_t size_bytes; /* how many bytes are the mailbox */
+};
+
+/* A message that has been found. Offsets count from the mailbox's first byte. */
+struct gproc_message {
+    off_t frame_offset;   /* of its header */
+    off_t payload_offset; /* frame_offset + 12 */
+    size_t payload_bytes; /* 0 is legal */
+    int32_t sender;
+    uint32_t checksum;
+};
+
+/* Private: a stretch of a file that has been read. Unused, and never allocated, for memory. */
+struct gproc_scan_window {
+    uint8_t *bytes;        /* owned; NULL until needed */
+    off_t offset;          /* of the first of them in the mailbox */
+    size_t size_bytes;     /* how many are valid */
+    size_t capacity_bytes; /* how many there is room for, or will be */
+};
+
+/*
+ * Private but for what is said beside a field: read `position`, `unresolved` and `damaged_bytes`.
+ *
+ * `unresolved` is the first damaged offset where fewer than 12 bytes were left, or where the length
+ * (12 or more) ran past the end: after bytes have been appended, a scan that begins at
+ * `unresolved`, or at `position` where that is -1, finds what a scan of the whole would find from
+ * there on.
+ */
+struct gproc_scan {
+    struct gproc_source source;
+    off_t position;      /* the next offset to look at; all before it is decided */
+    off_t unresolved;    /* first damaged offset that bytes appended later could make good, or -1 */
+    off_t damaged_bytes; /* passed over so far */
+    struct gproc_scan_window window; /* around `position`; only ever moves forward */
+    struct gproc_scan_window far;    /* wherever else something was looked at last */
+    uint32_t *sums;                  /* owned; NULL until needed */
+    off_t sums_offset;               /* sums[k] is of the bytes from here to k steps on ... */
+    off_t sums_end;                  /* ... or to here if that is less; void once passed */
+    uint32_t here;                   /* the sum from sums_offset to position, unless void */
+};
+
+/*
+ * Begins at `position` of the source (0, or where an earlier scan of the same bytes stood).
+ * Allocates nothing: windows come with the first gproc_scan_next().
+ */
+void gproc_scan_init(struct gproc_scan *scan, const struct gproc_source *source, off_t position);
+
+/*
+ * The next message, in order: 1 and `*message`, or 0 when there is none left (then position ==
+ * size_bytes). Payload bytes are not handed out: read them from the source at payload_offset.
+ * Errors: -ENOMEM; what pread says; -EIO where the file is shorter than the source said. After an
+ * error the scan may only be released, or called again: it goes on from the same position.
+ */
+int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message);
+
+/* Frees what the scan holds; the source is the caller's. Twice is harmless. */
+void gproc_scan_release(struct gproc_scan *scan);
+
+/*
+ * Reads exactly `size_bytes` bytes at `offset` of the source. 0, or -EIO where it is shorter, or
+ * what pread says. EINTR is handled here.
+ */
+int gproc_source_read(const struct gproc_source *source, void *buffer, size_t size_bytes,
+                      off_t offset);
+
+#endif

@@ -1,0 +1,513 @@
+#include "segment.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    AT_MAGIC = 0,
+    AT_STATE = 8,
+    AT_INODE = 16,
+    AT_SIZE = 24,
+    AT_SECONDS = 32,
+    AT_NANOSECONDS = 40,
+    AT_CURSOR = 48,
+    AT_HOLES = 64,
+    FIXED_BYTES = 64,
+    HOLE_BYTES = 16,
+    COPY_BYTES = 256 * 1024,
+};
+
+static const char magic[8] = {'g', 'p', 'r', 'o', 'c', 'f', 's', '1'};
+
+static void put_u64(uint8_t *at, uint64_t value)
+{
+    int i;
+
+    for (i = 0; i < 8; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static uint64_t get_u64(const uint8_t *at)
+{
+    uint64_t value = 0;
+    int i;
+
+    for (i = 0; i < 8; i++)
+        value |= (uint64_t)at[i] << (8 * i);
+    return value;
+}
+
+static int write_all(int fd, const void *buffer, size_t size_bytes, off_t offset)
+{
+    const char *from = buffer;
+
+    while (size_bytes > 0) {
+        ssize_t written = pwrite(fd, from, size_bytes, offset);
+
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return -errno;
+        if (written == 0)
+            return -EIO;
+        from += written;
+        offset += written;
+        size_bytes -= (size_t)written;
+    }
+    return 0;
+}
+
+/* Copies `size_bytes` bytes from one file to another through memory that does not grow with them.
+ */
+static int copy_range(int to, off_t to_offset, const struct gproc_source *from, off_t offset,
+                      off_t size_bytes)
+{
+    char small[4096];
+    size_t room = sizeof(small);
+    char *buffer = small;
+    int result = 0;
+
+    if (size_bytes > (off_t)sizeof(small)) {
+        room = COPY_BYTES;
+        buffer = malloc(room);
+        if (buffer == NULL)
+            return -ENOMEM;
+    }
+    while (size_bytes > 0 && result == 0) {
+        size_t part = (off_t)room < size_bytes ? room : (size_t)size_bytes;
+
+        result = gproc_source_read(from, buffer, part, offset);
+        if (result == 0)
+            result = write_all(to, buffer, part, to_offset);
+        offset += (off_t)part;
+        to_offset += (off_t)part;
+        size_bytes -= (off_t)part;
+    }
+    if (buffer != small)
+        free(buffer);
+    return result;
+}
+
+static int write_header(const struct gproc_segment *segment)
+{
+    uint8_t header[FIXED_BYTES] = {0};
+
+    memcpy(header + AT_MAGIC, magic, sizeof(magic));
+    header[AT_STATE] = (uint8_t)segment->state;
+    put_u64(header + AT_INODE, segment->inode);
+    put_u64(header + AT_SIZE, (uint64_t)segment->size_bytes);
+    put_u64(header + AT_SECONDS, (uint64_t)segment->modified.tv_sec);
+    put_u64(header + AT_NANOSECONDS, (uint64_t)segment->modified.tv_nsec);
+    put_u64(header + AT_CURSOR, (uint64_t)segment->cursor);
+    return write_all(segment->fd, header, sizeof(header), 0);
+}
+
+int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc_mailbox *mailbox,
+                       off_t cursor)
+{
+    struct gproc_source source = gproc_mailbox_source(mailbox);
+    int result;
+
+    memset(segment, 0, sizeof(*segment));
+    segment->fd = fd;
+    segment->state = GPROC_SEGMENT_MOVING;
+    segment->inode = mailbox->status.st_ino;
+    segment->modified = mailbox->status.st_mtim;
+    segment->size_bytes = source.size_bytes;
+    segment->cursor = cursor;
+    result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes);
+    if (result < 0)
+        return result;
+    return write_header(segment);
+}
+
+static int set_state(struct gproc_segment *segment, enum gproc_segment_state state)
+{
+    uint8_t byte = (uint8_t)state;
+    int result = write_all(segment->fd, &byte, 1, AT_STATE);
+
+    if (result == 0)
+        segment->state = state;
+    return result;
+}
+
+int gproc_segment_ready(struct gproc_segment *segment)
+{
+    return set_state(segment, GPROC_SEGMENT_READY);
+}
+
+static int need_holes(struct gproc_segment *segment)
+{
+    if (segment->holes == NULL)
+        segment->holes = calloc(GPROC_SEGMENT_HOLES_COUNT, sizeof(*segment->holes));
+    return segment->holes == NULL ? -ENOMEM : 0;
+}
+
+static int load_holes(struct gproc_segment *segment)
+{
+    uint8_t bytes[GPROC_SEGMENT_HOLES_COUNT * HOLE_BYTES];
+    struct gproc_source source = {.fd = segment->fd, .size_bytes = GPROC_SEGMENT_DATA_OFFSET};
+    size_t i;
+    int result = gproc_source_read(&source, bytes, sizeof(bytes), AT_HOLES);
+
+    if (result < 0)
+        return result == -EIO ? 0 : result; /* shorter than the table: it has no data either */
+    for (i = 0; i < GPROC_SEGMENT_HOLES_COUNT; i++) {
+        uint64_t start = get_u64(bytes + i * HOLE_BYTES);
+        uint64_t end = get_u64(bytes + i * HOLE_BYTES + 8);
+
+        /* Only while RETURNING does an unused one mean something. */
+        if (end == 0 ? segment->state != GPROC_SEGMENT_RETURNING || start == 0 || start > INT64_MAX
+                     : start >= end || end > (uint64_t)segment->size_bytes)
+            continue;
+        result = need_holes(segment);
+        if (result < 0)
+            return result;
+        segment->holes[i].start = (off_t)start;
+        segment->holes[i].end = (off_t)end;
+        segment->holes_count = i + 1;
+    }
+    return 0;
+}
+
+int gproc_segment_load(struct gproc_segment *segment, int fd)
+{
+    uint8_t header[FIXED_BYTES];
+    struct gproc_source source = {.fd = fd, .size_bytes = FIXED_BYTES};
+    struct stat status;
+    uint64_t cursor, size_bytes;
+    int result;
+
+    memset(segment, 0, sizeof(*segment));
+    segment->fd = fd;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    if (status.st_size < FIXED_BYTES)
+        return -EILSEQ;
+    result = gproc_source_read(&source, header, sizeof(header), 0);
+    if (result < 0)
+        return result;
+    if (memcmp(header, magic, sizeof(magic)) != 0 || header[AT_STATE] < GPROC_SEGMENT_MOVING ||
+        header[AT_STATE] > GPROC_SEGMENT_RETURNING)
+        return -EILSEQ;
+    segment->state = (enum gproc_segment_state)header[AT_STATE];
+    segment->inode = (ino_t)get_u64(header + AT_INODE);
+    segment->modified.tv_sec = (time_t)get_u64(header + AT_SECONDS);
+    segment->modified.tv_nsec = (long)get_u64(header + AT_NANOSECONDS);
+    size_bytes = get_u64(header + AT_SIZE);
+    cursor = get_u64(header + AT_CURSOR);
+    if (status.st_size > GPROC_SEGMENT_DATA_OFFSET)
+        segment->size_bytes = status.st_size - GPROC_SEGMENT_DATA_OFFSET;
+    if (size_bytes < (uint64_t)segment->size_bytes)
+        segment->size_bytes = (off_t)size_bytes;
+    if (cursor <= (uint64_t)segment->size_bytes)
+        segment->cursor = (off_t)cursor;
+    return load_holes(segment);
+}
+
+struct gproc_source gproc_segment_source(const struct gproc_segment *segment)
+{
+    struct gproc_source source = {
+        .fd = segment->fd,
+        .start = GPROC_SEGMENT_DATA_OFFSET,
+        .size_bytes = segment->size_bytes,
+    };
+
+    return source;
+}
+
+/* How many bytes, from their beginnings on, two sources share; or a negative errno. */
+static off_t common_bytes(const struct gproc_source *one, const struct gproc_source *other)
+{
+    off_t limit = one->size_bytes < other->size_bytes ? one->size_bytes : other->size_bytes;
+    off_t same = 0;
+    uint8_t left[4096], right[4096];
+
+    while (same < limit) {
+        size_t part = limit - same < (off_t)sizeof(left) ? (size_t)(limit - same) : sizeof(left);
+        size_t i;
+        int result = gproc_source_read(one, left, part, same);
+
+        if (result == 0)
+            result = gproc_source_read(other, right, part, same);
+        if (result < 0)
+            return result;
+        for (i = 0; i < part && left[i] == right[i]; i++)
+            ;
+        same += (off_t)i;
+        if (i < part)
+            break;
+    }
+    return same;
+}
+
+/* Was the mailbox emptied after it had been copied? Ready if so; if not it still has it all. */
+static int resolve_moving(struct gproc_segment *segment, const struct gproc_mailbox *mailbox,
+                          off_t same)
+{
+    const struct stat *status = &mailbox->status;
+
+    if (status->st_ino != segment->inode || same < segment->size_bytes)
+        return 1;
+    /* As long as the copy and equal to it, but changed since: emptied, and the same was sent again.
+     */
+    if (status->st_size == segment->size_bytes &&
+        (status->st_mtim.tv_sec != segment->modified.tv_sec ||
+         status->st_mtim.tv_nsec != segment->modified.tv_nsec))
+        return 1;
+    return 0;
+}
+
+/* Was all of it poured back? A part of it, with nothing of others behind it, is taken out again. */
+static int resolve_returning(const struct gproc_segment *segment, struct gproc_mailbox *mailbox,
+                             off_t same)
+{
+    struct gproc_source source = gproc_mailbox_source(mailbox);
+
+    if (same == segment->size_bytes)
+        return 0;
+    if (same == source.size_bytes) {
+        int result = gproc_mailbox_clear(mailbox);
+
+        return result < 0 ? result : 1;
+    }
+    /* Others': not even our first message is in front of it (see gproc_segment_returned), or a torn
+     * piece of it, which resync passes over. */
+    return 1;
+}
+
+int gproc_segment_resolve(struct gproc_segment *segment, struct gproc_mailbox *mailbox)
+{
+    struct gproc_source ours = gproc_segment_source(segment);
+    int verdict = 1;
+    int result;
+
+    if (segment->state == GPROC_SEGMENT_READY)
+        return 1;
+    if (mailbox != NULL) {
+        struct gproc_source theirs = gproc_mailbox_source(mailbox);
+        off_t same = common_bytes(&ours, &theirs);
+
+        if (same < 0)
+            return (int)same;
+        verdict = segment->state == GPROC_SEGMENT_MOVING
+                      ? resolve_moving(segment, mailbox, same)
+                      : resolve_returning(segment, mailbox, same);
+    }
+    if (verdict != 1)
+        return verdict;
+    result = gproc_segment_ready(segment);
+    return result < 0 ? result : 1;
+}
+
+off_t gproc_segment_returned(const struct gproc_segment *segment,
+                             const struct gproc_mailbox *mailbox)
+{
+    struct gproc_source ours = gproc_segment_source(segment);
+    struct gproc_source theirs = gproc_mailbox_source(mailbox);
+    struct gproc_message message;
+    struct gproc_scan scan;
+    off_t same, end = 0;
+    int result;
+
+    if (segment->state != GPROC_SEGMENT_RETURNING)
+        return 0;
+    same = common_bytes(&ours, &theirs);
+    if (same <= 0 || same == ours.size_bytes || same == theirs.size_bytes)
+        return same < 0 ? same : 0;
+    gproc_scan_init(&scan, &ours, 0);
+    while ((result = gproc_scan_next(&scan, &message)) == 1 && scan.position <= same)
+        end = scan.position;
+    gproc_scan_release(&scan);
+    return result < 0 ? result : end;
+}
+
+off_t gproc_segment_skip(const struct gproc_segment *segment, off_t position)
+{
+    size_t i;
+
+    if (position < segment->cursor)
+        position = segment->cursor;
+    for (i = 0; i < segment->holes_count; i++) {
+        if (segment->holes[i].start <= position && position < segment->holes[i].end) {
+            position = segment->holes[i].end;
+            i = (size_t)-1; /* the end of one may lie in another */
+        }
+    }
+    return position;
+}
+
+static int write_hole(struct gproc_segment *segment, size_t slot, struct gproc_hole hole)
+{
+    uint8_t bytes[HOLE_BYTES];
+    int result;
+
+    put_u64(bytes, (uint64_t)hole.start);
+    put_u64(bytes + 8, (uint64_t)hole.end);
+    result = write_all(segment->fd, bytes, sizeof(bytes), AT_HOLES + (off_t)slot * HOLE_BYTES);
+    if (result < 0)
+        return result;
+    segment->holes[slot] = hole;
+    if (slot >= segment->holes_count)
+        segment->holes_count = slot + 1;
+    return 0;
+}
+
+static int move_cursor(struct gproc_segment *segment, off_t to)
+{
+    static const struct gproc_hole unused = {0, 0};
+    uint8_t bytes[8];
+    size_t i;
+    int result;
+
+    to = gproc_segment_skip(segment, to);
+    put_u64(bytes, (uint64_t)to);
+    result = write_all(segment->fd, bytes, sizeof(bytes), AT_CURSOR);
+    if (result < 0)
+        return result;
+    segment->cursor = to;
+    for (i = 0; i < segment->holes_count; i++) {
+        if (segment->holes[i].end != 0 && segment->holes[i].end <= to)
+            (void)write_hole(segment, i, unused); /* before the cursor: only a slot is at stake */
+    }
+    return 0;
+}
+
+/* Delivered while something in front of it is not: neighbours on either side become one hole with
+ * it. */
+static int dig(struct gproc_segment *segment, struct gproc_hole hole)
+{
+    static const struct gproc_hole none = {0, 0};
+    const size_t nowhere = GPROC_SEGMENT_HOLES_COUNT;
+    size_t unused = nowhere, before = nowhere, behind = nowhere;
+    size_t i;
+    int result = need_holes(segment);
+
+    if (result < 0)
+        return result;
+    for (i = 0; i < segment->holes_count; i++) {
+        const struct gproc_hole *there = &segment->holes[i];
+
+        if (there->end == 0)
+            unused = i;
+        else if (there->end == hole.start)
+            before = i;
+        else if (there->start == hole.end)
+            behind = i;
+    }
+    if (before != nowhere)
+        hole.start = segment->holes[before].start;
+    if (behind != nowhere)
+        hole.end = segment->holes[behind].end;
+    if (before != nowhere || behind != nowhere) {
+        result = write_hole(segment, before != nowhere ? before : behind, hole);
+        if (result == 0 && before != nowhere && behind != nowhere)
+            (void)write_hole(segment, behind, none); /* in the other: only a slot is at stake */
+        return result;
+    }
+    if (unused == nowhere && segment->holes_count < nowhere)
+        unused = segment->holes_count;
+    if (unused == nowhere)
+        return -ENOBUFS;
+    return write_hole(segment, unused, hole);
+}
+
+int gproc_segment_deliver(struct gproc_segment *segment, off_t start, off_t end)
+{
+    struct gproc_hole hole = {start, end};
+
+    return start <= segment->cursor ? move_cursor(segment, end) : dig(segment, hole);
+}
+
+bool gproc_segment_is_spent(const struct gproc_segment *segment)
+{
+    return segment->cursor >= segment->size_bytes;
+}
+
+/* The next stretch that has not been delivered, from `*start` on; false where there is none. */
+static bool next_stretch(const struct gproc_segment *segment, off_t *start, off_t *end)
+{
+    size_t i;
+
+    *start = gproc_segment_skip(segment, *start);
+    *end = segment->size_bytes;
+    for (i = 0; i < segment->holes_count; i++) {
+        if (segment->holes[i].end != 0 && segment->holes[i].start > *start &&
+            segment->holes[i].start < *end)
+            *end = segment->holes[i].start;
+    }
+    return *start < *end;
+}
+
+int gproc_segment_gather(struct gproc_segment *copy, const struct gproc_segment *segment,
+                         uint64_t serial)
+{
+    struct gproc_source source = gproc_segment_source(segment);
+    off_t start = segment->cursor;
+    off_t end;
+
+    if (copy->holes_count == GPROC_SEGMENT_HOLES_COUNT)
+        return -ENOBUFS;
+    if (need_holes(copy) < 0)
+        return -ENOMEM;
+    copy->holes[copy->holes_count++].start = (off_t)serial;
+    while (next_stretch(segment, &start, &end)) {
+        int result = copy_range(copy->fd, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, &source,
+                                start, end - start);
+
+        if (result < 0)
+            return result;
+        copy->size_bytes += end - start;
+        start = end;
+    }
+    return 0;
+}
+
+int gproc_segment_seal(struct gproc_segment *copy)
+{
+    size_t i;
+
+    for (i = 0; i < copy->holes_count; i++) {
+        int result = write_hole(copy, i, copy->holes[i]);
+
+        if (result < 0)
+            return result;
+    }
+    copy->state = GPROC_SEGMENT_RETURNING;
+    return write_header(copy);
+}
+
+bool gproc_segment_supersedes(const struct gproc_segment *segment, uint64_t serial)
+{
+    size_t i;
+
+    if (segment->state != GPROC_SEGMENT_RETURNING)
+        return false;
+    for (i = 0; i < segment->holes_count; i++) {
+        if (segment->holes[i].end == 0 && segment->holes[i].start == (off_t)serial)
+            return true;
+    }
+    return false;
+}
+
+int gproc_segment_pour(const struct gproc_segment *segment, struct gproc_mailbox *mailbox)
+{
+    struct gproc_source source = gproc_segment_source(segment);
+    int result = copy_range(mailbox->fd, 0, &source, 0, source.size_bytes);
+
+    if (result < 0 && gproc_mailbox_clear(mailbox) < 0)
+        return -EUCLEAN;
+    return result;
+}
+
+void gproc_segment_release(struct gproc_segment *segment)
+{
+    if (segment->fd >= 0)
+        (void)close(segment->fd); /* every write was looked at already */
+    free(segment->holes);
+    segment->fd = -1;
+    segment->holes = NULL;
+    segment->holes_count = 0;
+}

@@ -1,0 +1,226 @@
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    AFTER_KILL_MS = 1000,
+    READ_BYTES = 1 << 16,
+};
+
+/* What has come out of one of a child's pipes. */
+struct stream {
+    int fd; /* -1: ended */
+    char *bytes;
+    size_t bytes_count;
+    size_t capacity;
+};
+
+int64_t process_clock_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int remaining_ms(int64_t deadline_ms)
+{
+    int64_t left = deadline_ms - process_clock_ms();
+
+    return left > 0 ? (int)left : 0;
+}
+
+static void become(uid_t uid)
+{
+    gid_t gid = (gid_t)uid;
+
+    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0) {
+        perror("cannot become another user");
+        _exit(126);
+    }
+}
+
+pid_t process_fork(uid_t uid)
+{
+    static const int caught_by_cmocka[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
+    pid_t parent = getpid();
+    pid_t pid;
+
+    fflush(NULL); /* or both would print what is buffered */
+    pid = fork();
+    if (pid > 0) {
+        /* In both, so that the group is there whoever runs first. */
+        (void)setpgid(pid, pid);
+    }
+    if (pid != 0)
+        return pid;
+
+    for (size_t i = 0; i < sizeof(caught_by_cmocka) / sizeof(caught_by_cmocka[0]); i++)
+        signal(caught_by_cmocka[i], SIG_DFL);
+    (void)setpgid(0, 0);
+    if (uid != 0)
+        become(uid);
+    /* After the change of user: that clears it. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(126);
+    return 0;
+}
+
+static bool reaped_by(pid_t pid, int pidfd, int64_t deadline_ms, int *status)
+{
+    struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+    int raw;
+
+    while (poll(&ended, 1, remaining_ms(deadline_ms)) < 0 && errno == EINTR)
+        ;
+    if (waitpid(pid, &raw, WNOHANG) != pid)
+        return false;
+    *status = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
+    return true;
+}
+
+int process_wait(pid_t pid, int timeout_ms)
+{
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int status = PROCESS_LATE;
+
+    if (!reaped_by(pid, pidfd, process_clock_ms() + timeout_ms, &status)) {
+        int killed;
+
+        kill(-pid, SIGKILL);
+        if (!reaped_by(pid, pidfd, process_clock_ms() + AFTER_KILL_MS, &killed))
+            status = PROCESS_STUCK;
+    }
+    if (pidfd >= 0)
+        close(pidfd);
+    return status;
+}
+
+static void stream_read(struct stream *stream)
+{
+    ssize_t got;
+
+    if (stream->capacity - stream->bytes_count <= READ_BYTES) {
+        size_t capacity = stream->capacity * 2 + READ_BYTES + 1;
+        char *bytes = realloc(stream->bytes, capacity);
+
+        if (bytes == NULL)
+            abort();
+        stream->bytes = bytes;
+        stream->capacity = capacity;
+    }
+    got = read(stream->fd, stream->bytes + stream->bytes_count, READ_BYTES);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (got <= 0) {
+        close(stream->fd);
+        stream->fd = -1;
+        return;
+    }
+    stream->bytes_count += (size_t)got;
+}
+
+static char *stream_finish(struct stream *stream)
+{
+    if (stream->fd >= 0)
+        close(stream->fd);
+    if (stream->bytes == NULL)
+        stream->bytes = malloc(1);
+    if (stream->bytes == NULL)
+        abort();
+    stream->bytes[stream->bytes_count] = '\0';
+    return stream->bytes;
+}
+
+static void streams_read(struct stream *out, struct stream *err, int64_t deadline_ms)
+{
+    while (out->fd >= 0 || err->fd >= 0) {
+        struct pollfd ready[2] = {
+            {.fd = out->fd, .events = POLLIN},
+            {.fd = err->fd, .events = POLLIN},
+        };
+        int timeout_ms = remaining_ms(deadline_ms);
+
+        if (timeout_ms == 0)
+            return;
+        if (poll(ready, 2, timeout_ms) <= 0)
+            continue;
+        if (ready[0].revents != 0)
+            stream_read(out);
+        if (ready[1].revents != 0)
+            stream_read(err);
+    }
+}
+
+static void run_in_child(const char *const argv[], const char *const variables[], int out, int err)
+{
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    dup2(nothing, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    for (size_t i = 0; variables != NULL && variables[i] != NULL; i++)
+        putenv((char *)(uintptr_t)variables[i]);
+    execvp(argv[0], (char *const *)(uintptr_t)argv);
+    perror(argv[0]);
+    _exit(127);
+}
+
+struct process_result process_run(uid_t uid, const char *const argv[],
+                                  const char *const variables[], int timeout_ms, pid_t *pid)
+{
+    int64_t deadline_ms = process_clock_ms() + timeout_ms;
+    struct process_result result = {.status = PROCESS_LATE};
+    struct stream out = {.fd = -1};
+    struct stream err = {.fd = -1};
+    int out_pipe[2];
+    int err_pipe[2];
+
+    if (pipe2(out_pipe, O_CLOEXEC) != 0 || pipe2(err_pipe, O_CLOEXEC) != 0)
+        abort();
+    *pid = process_fork(uid);
+    if (*pid < 0)
+        abort();
+    if (*pid == 0)
+        run_in_child(argv, variables, out_pipe[1], err_pipe[1]);
+    close(out_pipe[1]);
+    close(err_pipe[1]);
+    out.fd = out_pipe[0];
+    err.fd = err_pipe[0];
+
+    streams_read(&out, &err, deadline_ms);
+    result.status = process_wait(*pid, remaining_ms(deadline_ms));
+    result.out = stream_finish(&out);
+    result.out_bytes = out.bytes_count;
+    result.err = stream_finish(&err);
+    return result;
+}
+
+bool process_has(const char *command)
+{
+    const char *path = getenv("PATH");
+    char candidate[4096];
+
+    while (path != NULL && *path != '\0') {
+        size_t length = strcspn(path, ":");
+
+        snprintf(candidate, sizeof(candidate), "%.*s/%s", (int)length, path, command);
+        if (access(candidate, X_OK) == 0)
+            return true;
+        path += length + (path[length] == ':' ? 1 : 0);
+    }
+    return false;
+}
