@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "gprocfs.h"
+#include "handle.h"
 #include "lock.h"
 
 static void queue_init(struct job_queue *queue)
@@ -80,8 +81,12 @@ void boxes_release(struct boxes *boxes)
         while (boxes->buckets[i] != NULL) {
             struct box *box = boxes->buckets[i];
 
-            boxes->buckets[i] = box->next;
-            free_box(box);
+            if (box->handles != NULL) {
+                handle_free(box->handles); /* with the last one the box may go as well */
+            } else {
+                boxes->buckets[i] = box->next;
+                free_box(box);
+            }
         }
     }
     (void)pthread_mutex_destroy(&boxes->mutex);

@@ -44,6 +44,7 @@ struct box {
     pthread_mutex_t mutex;
     /* Protected by mutex. */
     bool busy; /* somebody is at work: only he touches what is his below */
+    struct handle *handles; /* the open files */
     struct job_queue ready;
     struct job_queue contended; /* waiting for the lock, in order */
     bool lock_is_held;          /* it was found held, and no try since has said otherwise */
@@ -72,7 +73,7 @@ struct boxes {
 
 void boxes_init(struct boxes *boxes);
 
-/* Frees all boxes; no thread may be left that uses one. */
+/* Frees all boxes, and the files that are still open; no thread may be left that uses one. */
 void boxes_release(struct boxes *boxes);
 
 /* Calls `each` for every box; for when there is one thread only. */

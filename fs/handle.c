@@ -18,17 +18,33 @@ struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator 
     handle->box = box;
     handle->reads = access == O_RDONLY || access == O_RDWR;
     handle->writes = access == O_WRONLY || access == O_RDWR;
-    handle->collects = handle->writes && (open_flags & O_TRUNC) != 0;
+    /* cp, rsync and tar make a file that is missing with O_EXCL instead of O_TRUNC: it is new to them in either case. */
+    handle->collects = handle->writes && ((open_flags & O_TRUNC) != 0 ||
+                                          (open_flags & (O_EXCL | O_APPEND)) == O_EXCL);
     handle->creator = creator;
+    (void)pthread_mutex_lock(&box->mutex);
+    handle->next = box->handles;
+    handle->link = &box->handles;
+    if (handle->next != NULL)
+        handle->next->link = &handle->next;
+    box->handles = handle;
+    (void)pthread_mutex_unlock(&box->mutex);
     return handle;
 }
 
 void handle_free(struct handle *handle)
 {
+    struct box *box = handle->box;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    *handle->link = handle->next;
+    if (handle->next != NULL)
+        handle->next->link = handle->link;
+    (void)pthread_mutex_unlock(&box->mutex);
     send_forget(handle);
     (void)pthread_mutex_destroy(&handle->mutex);
-    box_put(handle->box);
     free(handle);
+    box_put(box);
 }
 
 struct job handle_job(struct handle *handle, fuse_req_t req)

@@ -24,6 +24,8 @@ struct collected {
     uint8_t *data; /* owned */
     size_t size_bytes;
     size_t room_bytes;
+    size_t begin;       /* the file offset of its first byte: what was written before has been sent */
+    bool anew;          /* the next byte is the first, wherever it is written */
     pid_t sender;       /* of its first byte */
     int failure;        /* a write failed: nothing of this message is sent any more; or 0 */
     size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
@@ -33,8 +35,12 @@ struct handle {
     struct box *box; /* a reference of its own */
     bool reads;
     bool writes;
-    bool collects; /* opened with O_TRUNC: one message at close */
+    bool collects; /* one message at close; else one for each write */
     struct gproc_creator creator;
+
+    /* The box's list of its open files. Protected by the box's mutex. */
+    struct handle *next;
+    struct handle **link;
 
     pthread_mutex_t mutex;
     struct collected collected;

@@ -243,6 +243,25 @@ static void op_statfs(fuse_req_t req, fuse_ino_t inode)
     look_room(fs_of(req), req);
 }
 
+/*
+ * A copy inside the kernel would end at the size that it saw when it began, in the midst of what is waiting. Refused,
+ * cat and cp read and write instead.
+ */
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
+                               struct fuse_file_info *from_info, fuse_ino_t to, off_t to_offset,
+                               struct fuse_file_info *to_info, size_t size_bytes, int flags)
+{
+    (void)from;
+    (void)from_offset;
+    (void)from_info;
+    (void)to;
+    (void)to_offset;
+    (void)to_info;
+    (void)size_bytes;
+    (void)flags;
+    refuse(req, -EINVAL);
+}
+
 /* What a mailbox cannot do, whatever it is called. */
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
 {
@@ -302,6 +321,7 @@ const struct fuse_lowlevel_ops operations = {
     .readdirplus = op_readdirplus,
     .releasedir = op_releasedir,
     .statfs = op_statfs,
+    .copy_file_range = op_copy_file_range,
     .mknod = op_mknod,
     .mkdir = op_mkdir,
     .rmdir = op_rmdir,

@@ -130,12 +130,16 @@ int send_resize(struct handle *handle, off_t size_bytes)
     struct collected *collected = &handle->collected;
     int result;
 
+    if (size_bytes < 0)
+        return -EINVAL;
     (void)pthread_mutex_lock(&handle->mutex);
-    if (size_bytes == 0)
+    if ((size_t)size_bytes <= collected->begin) {
         forget(handle->box->fs, collected);
+        collected->begin = (size_t)size_bytes;
+    }
     result = collected->failure;
-    if (result == 0 && size_bytes != 0)
-        result = resize(handle, collected, (size_t)size_bytes);
+    if (result == 0)
+        result = resize(handle, collected, (size_t)size_bytes - collected->begin);
     (void)pthread_mutex_unlock(&handle->mutex);
     return result;
 }
@@ -147,6 +151,12 @@ static int collect(const struct handle *handle, struct collected *collected, pid
     size_t end;
     int result = collected->failure;
 
+    if (collected->size_bytes == 0 && (collected->anew || offset < collected->begin))
+        collected->begin = offset; /* nothing has been collected since: the writer begins anew */
+    collected->anew = false;
+    if (result == 0 && offset < collected->begin)
+        return -EINVAL; /* that part has been sent */
+    offset -= collected->begin;
     if (result == 0 && (offset > handle->box->fs->message_most_bytes ||
                         size_bytes > handle->box->fs->message_most_bytes - offset))
         result = -EFBIG;
@@ -211,6 +221,7 @@ static struct job append_job(struct handle *handle, fuse_req_t req)
 static void hand_over(struct handle *handle, struct job *job)
 {
     struct collected *collected = &handle->collected;
+    size_t end = collected->begin + collected->size_bytes;
 
     job->data = collected->data;
     job->size_bytes = collected->size_bytes;
@@ -218,6 +229,7 @@ static void hand_over(struct handle *handle, struct job *job)
     job->owns_data = true;
     atomic_fetch_sub(&job->fs->collected_bytes, collected->size_bytes);
     memset(collected, 0, sizeof(*collected));
+    collected->begin = handle->collects ? end : 0;
 }
 
 /*
@@ -318,9 +330,15 @@ void send_flush(struct handle *handle, fuse_req_t req)
 
     (void)pthread_mutex_lock(&handle->mutex);
     failure = collected->failure;
+    if (collected->size_bytes == 0 && failure == 0) {
+        (void)pthread_mutex_unlock(&handle->mutex);
+        (void)fuse_reply_err(req, 0); /* whoever closes may be gone */
+        return;
+    }
     if (collected->size_bytes == 0 || !handle->collects ||
         sender_was_killed(fuse_req_ctx(req)->pid)) {
         forget(handle->box->fs, collected);
+        collected->anew = true; /* whatever is written next is the beginning of another message */
         (void)pthread_mutex_unlock(&handle->mutex);
         (void)fuse_reply_err(req, -failure); /* whoever closes may be gone */
         return;

@@ -2,13 +2,13 @@
  * How the scan is linear whatever the mailbox holds.
  *
  * Let P(x) be the sum of the bytes before x. A frame at s is good if P(s + length) - P(s + 12) is
- * its checksum. Samples of P are kept for [sums_offset, sums_end), and P(position) is carried
- * along.
+ * its checksum. Samples of P are kept from sums_offset to sums_end, and P(position) is carried on.
  *
- *   - A candidate that ends within the samples is judged by them: two look-ups and at most one
- * step's bytes.
- *   - One that ends further is summed, but only from sums_end on. If it is good, position goes past
- * all that was summed, and past the samples, which are void then. If it is not, the samples are
+ * A candidate that ends within the samples is judged by them: two look-ups and at most one step's
+ * bytes.
+ *
+ * One that ends further is summed, but only from sums_end on. If it is good, position goes past all
+ * that was summed, and past the samples, which are void then. If it is not, the samples are
  * extended at least as far. Either way those bytes are never summed for a candidate's sake again.
  *
  * So each byte is summed at most twice ahead of position (for a candidate, for the samples) and

@@ -16,8 +16,7 @@
 
 enum {
     COMMON_MODE = 01777,
-    UNFINISHED_MODE =
-        0500, /* of the common directory until it has its mode, which the umask would cut */
+    UNFINISHED_MODE = 0500, /* of the common directory until it has its mode */
     OWN_MODE = 0700,
     FILE_MODE = 0600,
     TRIES_COUNT = 100,
@@ -298,8 +297,8 @@ static int adopt_directory(void *context, int common, const char *name)
         (void)close(fd);
         return 0;
     }
-    lock_fd = lock_directory(
-        fd); /* without a lock it was killed before it had one, or closed with something left */
+    /* One without a lock was killed before it had one, or closed with something left. */
+    lock_fd = lock_directory(fd);
     if (lock_fd >= 0) {
         (void)for_each(fd, adopt_segment, adoption); /* what stays, stays for another time */
         (void)unlinkat(fd, lock_name, 0);
@@ -360,6 +359,8 @@ int gproc_store_create(struct gproc_store *store, pid_t pid, uint64_t *serial)
         int result = 0;
         int fd;
 
+        if (*serial > INT64_MAX)
+            return -EOVERFLOW;
         segment_name(name, pid, *serial);
         fd = openat(store->fd, name, file_flags | O_CREAT | O_EXCL, FILE_MODE);
         if (fd >= 0)

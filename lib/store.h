@@ -60,7 +60,7 @@ int gproc_store_list(const struct gproc_store *store,
 /*
  * A new, empty file for a segment of `pid`, open for reading and writing; or a negative errno.
  * `*serial` is the newest serial of that pid so far, or 0, and becomes the new one's, which is
- * larger whatever the clock does. A serial is never more than INT64_MAX.
+ * larger whatever the clock does; -EOVERFLOW where that would be more than INT64_MAX.
  */
 int gproc_store_create(struct gproc_store *store, pid_t pid, uint64_t *serial);
 

@@ -252,8 +252,8 @@ void behind_expect_list(struct mount *mount, int pid, const char *const texts[])
             fail_msg("mailbox %d: \"%s\" is missing (%zu bytes left)", pid, text, left);
         if (message.payload_bytes != strlen(text) ||
             memcmp(message.payload, text, message.payload_bytes) != 0)
-            fail_msg("mailbox %d: \"%.*s\" instead of \"%s\"", pid, (int)message.payload_bytes,
-                     (const char *)message.payload, text);
+            fail_msg("mailbox %d: %zu bytes \"%.*s\" instead of \"%s\"", pid, message.payload_bytes,
+                     (int)message.payload_bytes, (const char *)message.payload, text);
         bytes += frame_bytes;
         left -= (size_t)frame_bytes;
     }

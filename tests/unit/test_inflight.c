@@ -321,11 +321,23 @@ static void test_damaged_bytes_are_passed_over_and_counted_once(void **state)
     assert_true(gproc_inflight_is_empty(&fixture->world.inflight));
     assert_int_equal(files(fixture), 0);
 
-    /* Ever: also of the next one. */
+    /* Ever: also of the next one. And what was in front of a delivered message is gone with it. */
+    temporary_append(fixture->box, "12", 2);
+    send(fixture, "a");
+    send(fixture, "bb");
+    assert_int_equal(world_take(&fixture->world), 0);
+    deliver(fixture, next(fixture, "a"));
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 17);
+    restart(fixture);
+    deliver(fixture, next(fixture, "bb"));
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 0);
+    assert_true(gproc_inflight_is_empty(&fixture->world.inflight));
+
+    /* Nothing but damage. */
     temporary_append(fixture->box, "!", 1);
     assert_int_equal(world_take(&fixture->world), 0);
     assert_no_next(fixture);
-    assert_int_equal(fixture->world.inflight.damaged_bytes, 16);
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 1);
     fixture_close(fixture);
 }
 
@@ -583,49 +595,90 @@ static void test_what_was_returned_by_one_dead_mount_does_not_void_what_another_
     fixture_close(fixture);
 }
 
-static void
-test_return_cut_off_with_others_messages_behind_it_settles_in_order_each_once(void **state)
+/*
+ * As a mount leaves it that was killed on the way back: the store has all of `abc`, gathered, and
+ * `poured` bytes of it were written to the mailbox. Then somebody else sent a message.
+ */
+static void leave_returning(struct fixture *fixture, size_t poured)
+{
+    struct gproc_segment returning = {.fd = -1}, taken = {.fd = -1};
+    uint64_t serial = 0;
+    uint8_t bytes[256];
+    size_t size = 0;
+
+    for (size_t i = 0; i < ABC; i++)
+        size += temporary_frame(bytes + size, (int32_t)strlen(abc[i]), abc[i], strlen(abc[i]));
+    temporary_write(fixture->box, bytes, size);
+    assert_int_equal(world_lock(&fixture->world), 0);
+    taken.fd =
+        open(temporary_path(fixture->temporary, "x"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_int_equal(gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, 0), 0);
+    world_unlock(&fixture->world);
+    returning.fd = gproc_store_create(&fixture->world.store, PID, &serial);
+    assert_int_equal(gproc_segment_gather(&returning, &taken, 1), 0);
+    assert_int_equal(gproc_segment_seal(&returning), 0);
+    gproc_segment_release(&returning);
+    gproc_segment_release(&taken);
+    temporary_write(fixture->box, bytes, poured);
+    send(fixture, "one other, of others");
+}
+
+/* The next mount settles it, and finds each message once and in order. */
+static void settle_and_expect_all(struct fixture *fixture)
+{
+    restart(fixture);
+    assert_int_equal(world_settle(&fixture->world), 0);
+    assert_false(gproc_inflight_is_unsettled(&fixture->world.inflight));
+    for (size_t i = 0; i <= ABC; i++) {
+        struct gproc_taken *message;
+
+        if (gproc_inflight_next(&fixture->world.inflight, &message) == 0) {
+            assert_int_equal(world_take(&fixture->world), 0);
+            assert_int_equal(gproc_inflight_next(&fixture->world.inflight, &message), 1);
+        }
+        assert_text(message, i < ABC ? abc[i] : "one other, of others");
+        deliver(fixture, message);
+    }
+    assert_no_next(fixture);
+    assert_int_equal(world_take(&fixture->world), 0);
+    assert_no_next(fixture);
+    assert_int_equal(files(fixture), 0);
+}
+
+static void test_return_cut_off_with_others_behind_it_settles_in_order_each_once(void **state)
 {
     /* After every byte that could have been written. */
     for (size_t poured = 0; poured <= ABC_BYTES + 12 * ABC; poured++) {
         struct fixture *fixture = fixture_open(state);
-        struct gproc_segment returning = {.fd = -1}, taken = {.fd = -1};
+
+        leave_returning(fixture, poured);
+        settle_and_expect_all(fixture);
+        fixture_close(fixture);
+    }
+}
+
+static void test_settling_that_return_may_be_cut_off_as_well(void **state)
+{
+    /* Two whole messages and a piece were written; the mailbox is being taken from there on. */
+    const size_t whole = 2 * 12 + 1 + 2, poured = whole + 5;
+
+    for (int step = 0; step < 3; step++) {
+        struct fixture *fixture = fixture_open(state);
+        struct gproc_segment taken = {.fd = -1};
         uint64_t serial = 0;
-        uint8_t bytes[256];
-        size_t size = 0;
 
-        for (size_t i = 0; i < ABC; i++)
-            size += temporary_frame(bytes + size, (int32_t)strlen(abc[i]), abc[i], strlen(abc[i]));
-        temporary_write(fixture->box, bytes, size);
+        leave_returning(fixture, poured);
         assert_int_equal(world_lock(&fixture->world), 0);
-        taken.fd = open(temporary_path(*state, "x"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        assert_int_equal(gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, 0), 0);
-        world_unlock(&fixture->world);
-        returning.fd = gproc_store_create(&fixture->world.store, PID, &serial);
-        assert_int_equal(gproc_segment_gather(&returning, &taken, 1), 0);
-        assert_int_equal(gproc_segment_seal(&returning), 0);
-        gproc_segment_release(&returning);
+        taken.fd = gproc_store_create(&fixture->world.store, PID, &serial);
+        assert_int_equal(
+            gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, (off_t)whole), 0);
+        if (step > 0)
+            assert_int_equal(gproc_mailbox_clear(&fixture->world.mailbox), 0);
+        if (step > 1)
+            assert_int_equal(gproc_segment_ready(&taken), 0);
         gproc_segment_release(&taken);
-        temporary_write(fixture->box, bytes, poured);
-        send(fixture, "one other, of others");
-
-        restart(fixture);
-        assert_int_equal(world_settle(&fixture->world), 0);
-        assert_false(gproc_inflight_is_unsettled(&fixture->world.inflight));
-        for (size_t i = 0; i <= ABC; i++) {
-            struct gproc_taken *message;
-
-            if (gproc_inflight_next(&fixture->world.inflight, &message) == 0) {
-                assert_int_equal(world_take(&fixture->world), 0);
-                assert_int_equal(gproc_inflight_next(&fixture->world.inflight, &message), 1);
-            }
-            assert_text(message, i < ABC ? abc[i] : "one other, of others");
-            deliver(fixture, message);
-        }
-        assert_no_next(fixture);
-        assert_int_equal(world_take(&fixture->world), 0);
-        assert_no_next(fixture);
-        assert_int_equal(files(fixture), 0);
+        world_unlock(&fixture->world);
+        settle_and_expect_all(fixture);
         fixture_close(fixture);
     }
 }
@@ -651,8 +704,8 @@ int main(void)
         TEMPORARY_TEST(test_file_that_never_became_a_segment_is_deleted),
         TEMPORARY_TEST(test_store_deleted_under_us_loses_nothing_while_we_live),
         TEMPORARY_TEST(test_what_was_returned_by_one_dead_mount_does_not_void_what_another_had),
-        TEMPORARY_TEST(
-            test_return_cut_off_with_others_messages_behind_it_settles_in_order_each_once),
+        TEMPORARY_TEST(test_return_cut_off_with_others_behind_it_settles_in_order_each_once),
+        TEMPORARY_TEST(test_settling_that_return_may_be_cut_off_as_well),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,6 +272,7 @@ static void test_descriptor_is_not_inherited_and_tells_what_the_file_is(void **s
     temporary_append_text(fixture.file, SENDER, "hello");
     assert_int_equal(open_mailbox(&fixture, O_RDONLY), 0);
     assert_int_equal(fcntl(fixture.mailbox.fd, F_GETFD), FD_CLOEXEC);
+    assert_true(fcntl(fixture.mailbox.fd, F_GETFL) & O_APPEND); /* nobody is ever overwritten */
     assert_int_equal(fixture.mailbox.pid, PID);
     assert_int_equal(stat(fixture.file, &status), 0);
     assert_int_equal(fixture.mailbox.status.st_ino, status.st_ino);

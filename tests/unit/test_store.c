@@ -290,6 +290,9 @@ static void test_serials_grow_whatever_the_clock_does(void **state)
         assert_int_equal(gproc_store_delete(&fixture->store, PID, first), 0);
         assert_int_equal(gproc_store_delete(&fixture->store, PID, serial), 0);
     }
+    /* One that would not be found again is not made. */
+    assert_int_equal(gproc_store_create(&fixture->store, PID, &(uint64_t){INT64_MAX}), -EOVERFLOW);
+    assert_int_equal(segments(&fixture->store), 0);
     gproc_store_close(&fixture->store);
     fixture_close(fixture);
 }
