@@ -295,22 +295,6 @@ void box_submit(struct job *job)
     }
 }
 
-bool box_enter(struct box *box)
-{
-    bool entered;
-
-    (void)pthread_mutex_lock(&box->mutex);
-    entered = !box->busy;
-    box->busy = true;
-    (void)pthread_mutex_unlock(&box->mutex);
-    return entered;
-}
-
-void box_leave(struct box *box)
-{
-    work(box, next_job(box));
-}
-
 int box_lock(struct job *job, struct gproc_lock *lock)
 {
     struct box *box = job->box;
@@ -340,17 +324,29 @@ void box_lock_is_free(struct box *box)
     work(box, job);
 }
 
-void box_lock_timed_out(struct box *box, int error)
+/* Takes out of those that wait for the lock all, or those that hold the directory. Call with the mutex held. */
+static struct job *take_out(struct box *box, bool all)
 {
+    struct job_queue stay, out;
     struct job *job;
 
-    (void)pthread_mutex_lock(&box->mutex);
-    job = box->contended.first;
-    queue_init(&box->contended);
-    box->stuck = true;
-    for (struct job *each = job; each != NULL; each = each->next)
-        each->parked = false;
-    (void)pthread_mutex_unlock(&box->mutex);
+    queue_init(&stay);
+    queue_init(&out);
+    while ((job = queue_pop(&box->contended)) != NULL) {
+        if (all || job->holds_directory)
+            queue_append(&out, job);
+        else
+            queue_append(&stay, job);
+    }
+    while ((job = queue_pop(&stay)) != NULL)
+        queue_append(&box->contended, job);
+    for (job = out.first; job != NULL; job = job->next)
+        job->parked = false; /* from now on an interrupt only leaves its mark */
+    return out.first;
+}
+
+static void answer_all(struct job *job, int error)
+{
     while (job != NULL) {
         struct job *next = job->next;
 
@@ -358,4 +354,25 @@ void box_lock_timed_out(struct box *box, int error)
         job_end(job);
         job = next;
     }
+}
+
+void box_lock_timed_out(struct box *box, int error)
+{
+    struct job *job;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    job = take_out(box, true);
+    box->stuck = true;
+    (void)pthread_mutex_unlock(&box->mutex);
+    answer_all(job, error);
+}
+
+void box_let_go_of_directory(struct box *box)
+{
+    struct job *job;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    job = take_out(box, false);
+    (void)pthread_mutex_unlock(&box->mutex);
+    answer_all(job, -ETIMEDOUT);
 }

@@ -94,16 +94,14 @@ void box_submit(struct job *job);
  */
 int box_lock(struct job *job, struct gproc_lock *lock);
 
-/*
- * Becomes the one at work on an idle box, for something that is no job: true, and box_leave() must follow; false if
- * somebody is at work.
- */
-bool box_enter(struct box *box);
-void box_leave(struct box *box);
-
-/* For the keeper: the lock looks free, or held; or its time is over; or everything is. */
+/* For the keeper: the lock looks free: those that wait for it go on. */
 void box_lock_is_free(struct box *box);
+
+/* For the keeper: the lock has been held for too long. All that wait are answered `error`, and the box is stuck. */
 void box_lock_timed_out(struct box *box, int error);
+
+/* For the keeper: it has been held too long for those that hold the directory meanwhile. They are answered -ETIMEDOUT. */
+void box_let_go_of_directory(struct box *box);
 
 /* Answers an interrupted job that has been taken out of its queue. */
 void box_abandon(struct job *job);

@@ -70,12 +70,6 @@ int job_reply_attr(struct job *job, const struct stat *attributes, double timeou
     return fuse_reply_attr(job->req, attributes, timeout_s);
 }
 
-int job_reply_entry(struct job *job, const struct fuse_entry_param *entry)
-{
-    disarm(job);
-    return fuse_reply_entry(job->req, entry);
-}
-
 void job_end(struct job *job)
 {
     struct box *box = job->box;

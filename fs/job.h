@@ -36,9 +36,9 @@ struct job {
     /* Does the work; called again from the start after it said that it needs the lock. */
     enum job_result (*run)(struct job *job);
     bool takes_lock; /* it will need the lock, so it queues behind those that wait for it */
+    bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for long */
 
     /* What the request asks: each kind of job uses some. */
-    uint64_t inode;
     off_t offset;
     size_t size_bytes;
     const void *data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
@@ -66,7 +66,6 @@ int job_reply_error(struct job *job, int error); /* a negative errno, or 0 for s
 int job_reply_write(struct job *job, size_t count_bytes);
 int job_reply_data(struct job *job, const void *data, size_t size_bytes);
 int job_reply_attr(struct job *job, const struct stat *attributes, double timeout_s);
-int job_reply_entry(struct job *job, const struct fuse_entry_param *entry);
 
 /* Frees what the job owns, and the job, and its reference to the box. It has been answered. */
 void job_end(struct job *job);

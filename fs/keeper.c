@@ -12,6 +12,11 @@
 enum {
     PAUSE_LEAST_NS = 50 * 1000,
     PAUSE_MOST_NS = 10 * 1000 * 1000,
+    /*
+     * The kernel holds its lock on the directory while it waits for an unlink, and with it holds everybody up who
+     * makes or looks up a mailbox. A lock that is held this long is stuck or as good as.
+     */
+    DIRECTORY_WAIT_MS = 50,
 };
 
 int64_t keeper_now_ms(void)
@@ -93,7 +98,8 @@ static bool still_held(struct box *box)
 static bool look_at(struct keeper *keeper, struct box *box)
 {
     int64_t timeout_ms = keeper->fs->lock_timeout_ms;
-    bool waits, stuck, late;
+    bool waits, stuck, late, long_held;
+    int64_t held_ms;
 
     if (!still_held(box)) {
         if (crew_give(&keeper->fs->crew, box) < 0)
@@ -103,10 +109,14 @@ static bool look_at(struct keeper *keeper, struct box *box)
     (void)pthread_mutex_lock(&box->mutex);
     waits = box->contended.first != NULL;
     stuck = box->stuck;
-    late = timeout_ms > 0 && !stuck && keeper_now_ms() - box->held_since_ms >= timeout_ms;
+    held_ms = keeper_now_ms() - box->held_since_ms;
+    late = timeout_ms > 0 && !stuck && held_ms >= timeout_ms;
+    long_held = held_ms >= DIRECTORY_WAIT_MS;
     if (!waits && !stuck)
         box->lock_is_held = false; /* nobody is left who waits; the next one counts anew */
     (void)pthread_mutex_unlock(&box->mutex);
+    if (waits && long_held)
+        box_let_go_of_directory(box);
     if (waits && late) {
         log_mailbox(box->pid, "its lock is held by a process that does not give it back",
                     -ETIMEDOUT);

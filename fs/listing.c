@@ -7,9 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "box.h"
 #include "look.h"
-#include "mailbox.h"
 #include "paths.h"
 
 struct listing {
@@ -78,32 +76,12 @@ static bool add(struct page *page, const char *name, const struct fuse_entry_par
     return true;
 }
 
-/* Fills in what is known of a mailbox without waiting. False: it is none. */
-static bool describe(struct listing *listing, const char *name, bool plus,
-                     struct fuse_entry_param *entry)
+/* False: it is no mailbox. */
+static bool describe(const struct listing *listing, const char *name, struct fuse_entry_param *entry)
 {
     struct tree_node node = listing->node;
-    struct stat status;
-    struct box *box;
 
-    if (gproc_pid_parse(name, &node.pid) < 0 ||
-        gproc_mailbox_stat(&listing->fs->mailboxes, node.pid, &status) < 0)
-        return false;
-    entry->attr.st_ino = tree_inode(node);
-    entry->attr.st_mode = status.st_mode;
-    box = plus ? box_get(listing->fs, node.pid) : NULL;
-    if (box == NULL)
-        return true;
-    if (box_enter(box)) {
-        if (look_measure(box, node, &entry->attr) == 0) {
-            entry->ino = entry->attr.st_ino;
-            entry->attr_timeout = look_attributes_timeout_s;
-            entry->entry_timeout = look_name_timeout_s;
-        }
-        box_leave(box);
-    }
-    box_put(box);
-    return true;
+    return gproc_pid_parse(name, &node.pid) == 0 && look_entry(listing->fs, node, entry) == 0;
 }
 
 static bool is_dot(const char *name)
@@ -138,7 +116,7 @@ static int fill(struct listing *listing, struct page *page)
         if (is_dot(found->d_name)) {
             entry.attr.st_ino = tree_inode(listing->node);
             entry.attr.st_mode = S_IFDIR;
-        } else if (!describe(listing, found->d_name, page->plus, &entry)) {
+        } else if (!describe(listing, found->d_name, &entry)) {
             listing->position = found->d_off;
             continue;
         }

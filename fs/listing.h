@@ -21,8 +21,8 @@ int listing_open(struct gprocfs *fs, struct tree_node node, struct listing **lis
 void listing_close(struct listing *listing);
 
 /*
- * Answers with entries from `offset` on, as many as fit `size_bytes`, with their attributes where `plus`. A mailbox that
- * somebody is at work on comes without: the kernel asks again.
+ * Answers with entries from `offset` on, as many as fit `size_bytes`; where `plus`, as if each
+ * had been looked up (see look_entry()).
  */
 void listing_read(struct listing *listing, fuse_req_t req, size_t size_bytes, off_t offset,
                   bool plus);

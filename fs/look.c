@@ -34,7 +34,8 @@ int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat 
     return 0;
 }
 
-int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
+/* By whoever is at work on the box. -ENOENT where there is no mailbox. One that we may not read shows its file's size. */
+static int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
 {
     uint64_t payload_bytes = 0, disk_bytes = 0;
     int result = gproc_measure_update(&box->measure, &box->fs->mailboxes, box->pid, attributes);
@@ -65,51 +66,42 @@ static bool box_job(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
     }
     job->req = req;
     job->fs = fs;
-    job->inode = tree_inode(node);
     job->run = run;
     job->creator = access_creator(req);
     return true;
 }
 
-static int measure_for(struct job *job, struct stat *attributes)
+int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_param *entry)
 {
-    struct tree_node node;
-
-    if (!tree_find(job->inode, &node))
-        return -ESTALE;
-    return look_measure(job->box, node, attributes);
-}
-
-static enum job_result answer_lookup(struct job *job)
-{
-    struct fuse_entry_param entry;
     int result;
 
-    memset(&entry, 0, sizeof(entry));
-    result = measure_for(job, &entry.attr);
-    if (result < 0) {
-        (void)job_reply_error(job, result);
-        return JOB_DONE;
-    }
-    entry.ino = job->inode;
-    entry.attr_timeout = look_attributes_timeout_s;
-    entry.entry_timeout = look_name_timeout_s;
-    (void)job_reply_entry(job, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
-    return JOB_DONE;
+    memset(entry, 0, sizeof(*entry));
+    result = gproc_mailbox_stat(&fs->mailboxes, node.pid, &entry->attr);
+    if (result < 0)
+        return result;
+    entry->ino = tree_inode(node);
+    entry->attr.st_ino = entry->ino;
+    entry->attr_timeout = look_attributes_timeout_s;
+    entry->entry_timeout = look_name_timeout_s;
+    return 0;
 }
 
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
 {
-    struct job job;
+    struct fuse_entry_param entry;
+    int result = look_entry(fs, node, &entry);
 
-    if (box_job(fs, req, node, answer_lookup, &job))
-        box_submit(&job);
+    if (result < 0)
+        (void)fuse_reply_err(req, -result);
+    else
+        (void)fuse_reply_entry(req, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
 }
 
 static enum job_result answer_attributes(struct job *job)
 {
+    struct tree_node node = {TREE_MAILBOX, job->box->pid};
     struct stat attributes;
-    int result = measure_for(job, &attributes);
+    int result = look_measure(job->box, node, &attributes);
 
     if (result < 0)
         (void)job_reply_error(job, result == -ENOENT ? -ESTALE : result);
@@ -273,6 +265,7 @@ void look_remove(struct gprocfs *fs, fuse_req_t req, pid_t pid)
 
     if (box_job(fs, req, node, answer_remove, &job)) {
         job.takes_lock = true;
+        job.holds_directory = true;
         box_submit(&job);
     }
 }

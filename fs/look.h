@@ -26,10 +26,11 @@ void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat *attributes);
 
 /*
- * The attributes of a mailbox, by whoever is at work on its box. 0; -ENOENT where there is no mailbox; or what stat says.
- * A mailbox that we may not read shows the size of its file.
+ * What the kernel is told with a mailbox's name: 0, or -ENOENT and what stat says. The kernel holds its lock on the
+ * directory meanwhile, which everybody needs who makes or removes a mailbox, so nothing is counted here: the size is that
+ * of the file below, good for no time at all, and is asked for when somebody wants it.
  */
-int look_measure(struct box *box, struct tree_node node, struct stat *attributes);
+int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_param *entry);
 
 /* Changes attributes: `to_set` is FUSE_SET_ATTR_*. `handle` is the open file it is done through, or NULL. */
 void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,

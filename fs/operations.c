@@ -119,21 +119,17 @@ static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *inf
         drop_handle(info);
 }
 
-/* What the kernel is told of a mailbox that it has just had made. Its attributes are not believed: they are asked for. */
+/* Of a mailbox that has just been made. */
 static void answer_created(fuse_req_t req, struct tree_node node, struct fuse_file_info *info)
 {
-    struct fuse_entry_param entry = {0};
-    int result = gproc_mailbox_stat(&fs_of(req)->mailboxes, node.pid, &entry.attr);
+    struct fuse_entry_param entry;
+    int result = look_entry(fs_of(req), node, &entry);
 
     if (result < 0) {
         drop_handle(info);
         refuse(req, result);
         return;
     }
-    entry.ino = tree_inode(node);
-    entry.attr.st_ino = entry.ino;
-    entry.attr.st_size = 0;
-    entry.entry_timeout = look_name_timeout_s;
     if (fuse_reply_create(req, &entry, info) == -ENOENT)
         drop_handle(info);
 }
