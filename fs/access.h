@@ -1,9 +1,10 @@
 /*
  * access - whether a caller may open a mailbox, as far as the kernel does not decide that.
  *
- * The kernel checks owner and mode for what open(2) asks (default_permissions). Two things it does not know: that
- * receiving changes the mailbox, so that reading needs write permission too; and what the daemon itself may do below.
- * Whatever will be refused later is refused here, because a shell hears an error of open and ignores one of close.
+ * The kernel checks owner and mode for what open(2) asks (default_permissions). Two things it does
+ * not know: that receiving changes the mailbox, so that reading needs write permission too; and
+ * what the daemon itself may do below. Whatever will be refused later is refused here, because a
+ * shell hears an error of open and ignores one of close.
  */
 #ifndef GPROCFS_ACCESS_H
 #define GPROCFS_ACCESS_H
@@ -15,16 +16,18 @@
 #include "gprocfs.h"
 #include "lock.h"
 
-/* Whom a file belongs to that is made for this request: the caller, where we may give files away; else us. */
+/* Whom a file belongs to that is made for this request: the caller, where we may give files away;
+ * else us. */
 struct gproc_creator access_creator(fuse_req_t req);
 
 /*
- * 0, or -ESTALE: the mailbox has vanished, look again; -EACCES; -EROFS; -ESRCH: there is no such process (with live);
- * or what opening the mailbox or its lock says.
+ * 0, or -ESTALE: the mailbox has vanished, look again; -EACCES; -EROFS; -ESRCH: there is no such
+ * process (with live); or what opening the mailbox or its lock says.
  */
 int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags);
 
-/* Creates the mailbox for the caller, with `mode`. 0 also where it is there already; or as above. */
+/* Creates the mailbox for the caller, with `mode`. 0 also where it is there already; or as above.
+ */
 int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode);
 
 #endif

@@ -63,7 +63,8 @@ static bool queue_remove(struct job_queue *queue, struct job *job)
 
 void boxes_init(struct boxes *boxes)
 {
-    (void)pthread_mutex_init(&boxes->mutex, NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&boxes->mutex,
+                             NULL); /* cannot fail with default attributes on Linux */
 }
 
 static void free_box(struct box *box)
@@ -176,7 +177,8 @@ void box_put(struct box *box)
         free_box(box);
 }
 
-/* Called by libfuse with the request's lock held, from any thread: takes a waiting job out, and no more. */
+/* Called by libfuse with the request's lock held, from any thread: takes a waiting job out, and no
+ * more. */
 static void on_interrupt(fuse_req_t req, void *data)
 {
     struct job *job = data;
@@ -242,7 +244,8 @@ static struct job *next_job(struct box *box)
     struct job *job;
 
     (void)pthread_mutex_lock(&box->mutex);
-    while ((job = queue_pop(&box->ready)) != NULL && job->takes_lock && box->contended.first != NULL)
+    while ((job = queue_pop(&box->ready)) != NULL && job->takes_lock &&
+           box->contended.first != NULL)
         queue_append(&box->contended, job); /* behind those that came before it */
     if (job == NULL && !box->lock_is_held)
         job = queue_pop(&box->contended);
@@ -252,7 +255,8 @@ static struct job *next_job(struct box *box)
     return job;
 }
 
-/* Does a job, and then all that are there. The box is kept by a reference of ours: each job has only its own. */
+/* Does a job, and then all that are there. The box is kept by a reference of ours: each job has
+ * only its own. */
 static void work(struct box *box, struct job *job)
 {
     (void)box_again(box);
@@ -324,7 +328,8 @@ void box_lock_is_free(struct box *box)
     work(box, job);
 }
 
-/* Takes out of those that wait for the lock all, or those that hold the directory. Call with the mutex held. */
+/* Takes out of those that wait for the lock all, or those that hold the directory. Call with the
+ * mutex held. */
 static struct job *take_out(struct box *box, bool all)
 {
     struct job_queue stay, out;

@@ -1,17 +1,20 @@
 /*
  * box - a mailbox as the daemon sees it: one thing at a time, and nobody waits for anybody.
  *
- * A thread that has a job for a box gives it in. If nobody is at work there, the thread does the job, and all others that
- * come in meanwhile, and goes away. If somebody is, the job is left for him and the thread goes for its next
- * request. So a box needs no lock around its work, and a slow one holds one thread, not all.
+ * A thread that has a job for a box gives it in. If nobody is at work there, the thread does the
+ * job, and all others that come in meanwhile, and goes away. If somebody is, the job is left for
+ * him and the thread goes for its next request. So a box needs no lock around its work, and a slow
+ * one holds one thread, not all.
  *
- * A job that finds the mailbox's lock held by another process is put aside, and with it every one that comes after it
- * and needs the lock, in order. The keeper tries the lock again at growing intervals (flock has no event that could be
- * waited for along with others), and after lock_timeout they are all answered together. From then on the box counts as
- * stuck and jobs fail at once where the lock is still held, until somebody gets it.
+ * A job that finds the mailbox's lock held by another process is put aside, and with it every one
+ * that comes after it and needs the lock, in order. The keeper tries the lock again at growing
+ * intervals (flock has no event that could be waited for along with others), and after lock_timeout
+ * they are all answered together. From then on the box counts as stuck and jobs fail at once where
+ * the lock is still held, until somebody gets it.
  *
- * Interrupts: the kernel names a waiting request; its job is taken out of the queue and answered by the keeper. A job
- * at work is not disturbed: it is over in no time, or comes back to be put aside, and is answered then.
+ * Interrupts: the kernel names a waiting request; its job is taken out of the queue and answered by
+ * the keeper. A job at work is not disturbed: it is over in no time, or comes back to be put aside,
+ * and is answered then.
  */
 #ifndef GPROCFS_BOX_H
 #define GPROCFS_BOX_H
@@ -43,14 +46,15 @@ struct box {
 
     pthread_mutex_t mutex;
     /* Protected by mutex. */
-    bool busy; /* somebody is at work: only he touches what is his below */
+    bool busy;              /* somebody is at work: only he touches what is his below */
     struct handle *handles; /* the open files */
     struct job_queue ready;
     struct job_queue contended; /* waiting for the lock, in order */
     bool lock_is_held;          /* it was found held, and no try since has said otherwise */
     bool stuck;
-    int64_t held_since_ms;       /* while lock_is_held */
-    struct gproc_creator waiter; /* whom a lock file belongs to that has to be made while they wait */
+    int64_t held_since_ms; /* while lock_is_held */
+    struct gproc_creator
+        waiter; /* whom a lock file belongs to that has to be made while they wait */
 
     /* Protected by the keeper's mutex. */
     struct box *next_watched;
@@ -83,24 +87,29 @@ void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
 struct box *box_get(struct gprocfs *fs, pid_t pid);
 struct box *box_again(struct box *box); /* another reference */
 
-/* Gives a reference back. A box that nobody uses stays while it is worth something: in flight, or measured. */
+/* Gives a reference back. A box that nobody uses stays while it is worth something: in flight, or
+ * measured. */
 void box_put(struct box *box);
 
-/* Gives a job in; it is done, put aside or left for another thread when this returns. `job` may be on the stack. */
+/* Gives a job in; it is done, put aside or left for another thread when this returns. `job` may be
+ * on the stack. */
 void box_submit(struct job *job);
 
 /*
- * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK; or the error to answer.
+ * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK; or the
+ * error to answer.
  */
 int box_lock(struct job *job, struct gproc_lock *lock);
 
 /* For the keeper: the lock looks free: those that wait for it go on. */
 void box_lock_is_free(struct box *box);
 
-/* For the keeper: the lock has been held for too long. All that wait are answered `error`, and the box is stuck. */
+/* For the keeper: the lock has been held for too long. All that wait are answered `error`, and the
+ * box is stuck. */
 void box_lock_timed_out(struct box *box, int error);
 
-/* For the keeper: it has been held too long for those that hold the directory meanwhile. They are answered -ETIMEDOUT. */
+/* For the keeper: it has been held too long for those that hold the directory meanwhile. They are
+ * answered -ETIMEDOUT. */
 void box_let_go_of_directory(struct box *box);
 
 /* Answers an interrupted job that has been taken out of its queue. */

@@ -1,8 +1,9 @@
 /*
- * crew - threads that take up a box whose lock has become free, so that the keeper never does a mailbox's work itself.
+ * crew - threads that take up a box whose lock has become free, so that the keeper never does a
+ * mailbox's work itself.
  *
- * They are started when needed, up to a limit, and stay. Nothing is ever taken up while all are at work but what
- * waits already.
+ * They are started when needed, up to a limit, and stay. Nothing is ever taken up while all are at
+ * work but what waits already.
  */
 #ifndef GPROCFS_CREW_H
 #define GPROCFS_CREW_H
@@ -34,8 +35,9 @@ struct crew {
 void crew_init(struct crew *crew);
 
 /*
- * Has somebody call box_lock_is_free(box). The box's reference is the crew's from now on. 0, or -ENOMEM, -EAGAIN where
- * there is nobody and nobody can be had: the reference is the caller's still.
+ * Has somebody call box_lock_is_free(box). The box's reference is the crew's from now on. 0, or
+ * -ENOMEM, -EAGAIN where there is nobody and nobody can be had: the reference is the caller's
+ * still.
  */
 int crew_give(struct crew *crew, struct box *box);
 

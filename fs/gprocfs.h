@@ -1,11 +1,12 @@
 /*
  * gprocfs - what the parts of the daemon share: one mount.
  *
- * Threads: several answer requests (serve.c), one watches over those that wait (keeper.c), the first one waits for signals.
- * All that is here is set up before they start and not written after, but for what says otherwise.
+ * Threads: several answer requests (serve.c), one watches over those that wait (keeper.c), the
+ * first one waits for signals. All that is here is set up before they start and not written after,
+ * but for what says otherwise.
  *
- * Order of locks: a request's own in libfuse, then boxes.mutex, then a box's mutex, then the keeper's. None is held
- * during I/O or while libfuse is called.
+ * Order of locks: a request's own in libfuse, then boxes.mutex, then a box's mutex, then the
+ * keeper's. None is held during I/O or while libfuse is called.
  */
 #ifndef GPROCFS_GPROCFS_H
 #define GPROCFS_GPROCFS_H
@@ -31,7 +32,7 @@ struct gprocfs {
     struct crew crew;
     size_t message_most_bytes;
     int64_t lock_timeout_ms; /* 0: for ever */
-    mode_t umask; /* of whoever started the daemon; its own is 0 */
+    mode_t umask;            /* of whoever started the daemon; its own is 0 */
     int64_t return_until_ms; /* at the end of the mount: how long locks are waited for */
     bool live;
     bool read_only;

@@ -14,11 +14,13 @@ struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator 
 
     if (handle == NULL)
         return NULL;
-    (void)pthread_mutex_init(&handle->mutex, NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&handle->mutex,
+                             NULL); /* cannot fail with default attributes on Linux */
     handle->box = box;
     handle->reads = access == O_RDONLY || access == O_RDWR;
     handle->writes = access == O_WRONLY || access == O_RDWR;
-    /* cp, rsync and tar make a file that is missing with O_EXCL instead of O_TRUNC: it is new to them in either case. */
+    /* cp, rsync and tar make a file that is missing with O_EXCL instead of O_TRUNC: it is new to
+     * them in either case. */
     handle->collects = handle->writes && ((open_flags & O_TRUNC) != 0 ||
                                           (open_flags & (O_EXCL | O_APPEND)) == O_EXCL);
     handle->creator = creator;

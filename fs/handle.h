@@ -1,8 +1,9 @@
 /*
- * handle - an open file of the mount: what it has collected to send, what it has taken and not handed over.
+ * handle - an open file of the mount: what it has collected to send, what it has taken and not
+ * handed over.
  *
- * A handle is made at open and freed after its release. In between the kernel keeps it alive for as long as a
- * request names it.
+ * A handle is made at open and freed after its release. In between the kernel keeps it alive for as
+ * long as a request names it.
  */
 #ifndef GPROCFS_HANDLE_H
 #define GPROCFS_HANDLE_H
@@ -24,10 +25,10 @@ struct collected {
     uint8_t *data; /* owned */
     size_t size_bytes;
     size_t room_bytes;
-    size_t begin;       /* the file offset of its first byte: what was written before has been sent */
-    bool anew;          /* the next byte is the first, wherever it is written */
-    pid_t sender;       /* of its first byte */
-    int failure;        /* a write failed: nothing of this message is sent any more; or 0 */
+    size_t begin; /* the file offset of its first byte: what was written before has been sent */
+    bool anew;    /* the next byte is the first, wherever it is written */
+    pid_t sender; /* of its first byte */
+    int failure;  /* a write failed: nothing of this message is sent any more; or 0 */
     size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
 };
 
@@ -46,12 +47,13 @@ struct handle {
     struct collected collected;
 
     /* His who is at work on the box. */
-    off_t position; /* where a reader that goes on reads next */
+    off_t position;            /* where a reader that goes on reads next */
     struct gproc_taken *taken; /* the message that is being handed over, or NULL */
     size_t taken_offset_bytes; /* how much of it has been */
 };
 
-/* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is the caller's. */
+/* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is
+ * the caller's. */
 struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator);
 
 /* Gives the reference back and frees. What was taken must have been given back before. */

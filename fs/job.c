@@ -20,7 +20,8 @@ struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
         }
     }
     if (kept == NULL) {
-        (void)job_reply_error(&failed, -ENOMEM); /* the caller may have gone: nothing to do about it */
+        (void)job_reply_error(&failed,
+                              -ENOMEM); /* the caller may have gone: nothing to do about it */
         job_end(&failed);
         return NULL;
     }
@@ -37,8 +38,8 @@ struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
 }
 
 /*
- * Before a request that can be interrupted is answered, its callback must be gone: libfuse calls it with the
- * request's lock held, so once this returns it neither runs nor will.
+ * Before a request that can be interrupted is answered, its callback must be gone: libfuse calls it
+ * with the request's lock held, so once this returns it neither runs nor will.
  */
 static void disarm(struct job *job)
 {

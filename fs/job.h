@@ -1,8 +1,9 @@
 /*
  * job - a request on its way through a mailbox, which may have to wait there.
  *
- * A job begins on the stack of the thread that got the request. Most are answered there and never cost an
- * allocation. One that must wait is kept: moved to the heap with what it points to, and made interruptible.
+ * A job begins on the stack of the thread that got the request. Most are answered there and never
+ * cost an allocation. One that must wait is kept: moved to the heap with what it points to, and
+ * made interruptible.
  *
  * Whoever holds a job answers its request exactly once, with job_reply_*(), and then ends it.
  */
@@ -31,17 +32,20 @@ enum job_result {
 struct job {
     fuse_req_t req; /* NULL for a job that nobody waits for */
     struct gprocfs *fs;
-    struct box *box;       /* a reference of its own */
-    struct handle *handle; /* not owned: the kernel keeps it open while the request is there; or NULL */
+    struct box *box; /* a reference of its own */
+    struct handle
+        *handle; /* not owned: the kernel keeps it open while the request is there; or NULL */
     /* Does the work; called again from the start after it said that it needs the lock. */
     enum job_result (*run)(struct job *job);
-    bool takes_lock; /* it will need the lock, so it queues behind those that wait for it */
-    bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for long */
+    bool takes_lock;      /* it will need the lock, so it queues behind those that wait for it */
+    bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for
+                             long */
 
     /* What the request asks: each kind of job uses some. */
     off_t offset;
     size_t size_bytes;
-    const void *data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
+    const void *
+        data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
     bool owns_data;
     pid_t sender;
     mode_t mode;
@@ -57,7 +61,8 @@ struct job {
 
 /*
  * The same job on the heap, with a copy of its data, and with `interrupted` called (see
- * fuse_req_interrupt_func) if the caller is. NULL: no memory; the request has been answered and the job ended.
+ * fuse_req_interrupt_func) if the caller is. NULL: no memory; the request has been answered and the
+ * job ended.
  */
 struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted);
 

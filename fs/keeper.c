@@ -13,8 +13,9 @@ enum {
     PAUSE_LEAST_NS = 50 * 1000,
     PAUSE_MOST_NS = 10 * 1000 * 1000,
     /*
-     * The kernel holds its lock on the directory while it waits for an unlink, and with it holds everybody up who
-     * makes or looks up a mailbox. A lock that is held this long is stuck or as good as.
+     * The kernel holds its lock on the directory while it waits for an unlink, and with it holds
+     * everybody up who makes or looks up a mailbox. A lock that is held this long is stuck or as
+     * good as.
      */
     DIRECTORY_WAIT_MS = 50,
 };
@@ -35,7 +36,8 @@ static void wake(struct keeper *keeper)
     (void)!write(keeper->wake_fd, &one, sizeof(one)); /* full means that it is awake anyway */
 }
 
-/* False: it is on the list already. `fresh` has it looked at soon. The reference is the caller's affair. */
+/* False: it is on the list already. `fresh` has it looked at soon. The reference is the caller's
+ * affair. */
 static bool add_watched(struct keeper *keeper, struct box *box, bool fresh)
 {
     bool add;
@@ -79,7 +81,8 @@ static struct box *pop_watched(struct box **list)
     return box;
 }
 
-/* Is the lock still held? Whatever else is wrong with it, the job that tries next will find and answer. */
+/* Is the lock still held? Whatever else is wrong with it, the job that tries next will find and
+ * answer. */
 static bool still_held(struct box *box)
 {
     struct gproc_creator creator;
@@ -129,7 +132,8 @@ static bool look_at(struct keeper *keeper, struct box *box)
     return false;
 }
 
-/* Looks at each box once. A box is off the list meanwhile: whoever finds its lock held then puts it on again. */
+/* Looks at each box once. A box is off the list meanwhile: whoever finds its lock held then puts it
+ * on again. */
 static void look_at_all(struct keeper *keeper, struct box *list)
 {
     struct box *box;
@@ -215,7 +219,8 @@ int keeper_start(struct keeper *keeper, struct gprocfs *fs)
     keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (keeper->wake_fd < 0)
         return -errno;
-    (void)pthread_mutex_init(&keeper->mutex, NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&keeper->mutex,
+                             NULL); /* cannot fail with default attributes on Linux */
     result = -pthread_create(&keeper->thread, NULL, keep, keeper);
     if (result < 0)
         (void)close(keeper->wake_fd);

@@ -1,9 +1,11 @@
 /*
- * keeper - the one thread that watches over what waits: it tries held locks again, lets time run out, and answers
- * what was interrupted. It waits for nothing but its own clock and its own wake-up call, and does no mailbox's work.
+ * keeper - the one thread that watches over what waits: it tries held locks again, lets time run
+ * out, and answers what was interrupted. It waits for nothing but its own clock and its own wake-up
+ * call, and does no mailbox's work.
  *
- * flock(2) tells nobody when a lock is given back, so a held one is tried again: after 50 microseconds at first,
- * for the usual case of a sender that is done by then, and half as often each time up to 10 milliseconds.
+ * flock(2) tells nobody when a lock is given back, so a held one is tried again: after 50
+ * microseconds at first, for the usual case of a sender that is done by then, and half as often
+ * each time up to 10 milliseconds.
  */
 #ifndef GPROCFS_KEEPER_H
 #define GPROCFS_KEEPER_H
@@ -37,7 +39,8 @@ void keeper_stop(struct keeper *keeper);
 /* The lock of this box is held by somebody else; there is a job that waits for it. */
 void keeper_watch(struct keeper *keeper, struct box *box);
 
-/* The job was interrupted and is in no queue any more: it is the keeper's. Safe inside libfuse's callback. */
+/* The job was interrupted and is in no queue any more: it is the keeper's. Safe inside libfuse's
+ * callback. */
 void keeper_abandon(struct keeper *keeper, struct job *job);
 
 /* Milliseconds of a clock that only goes forward. */

@@ -14,7 +14,7 @@ struct listing {
     struct gprocfs *fs;
     struct tree_node node;
     DIR *stream;
-    off_t position;        /* what readdir returns next has this offset before it */
+    off_t position;         /* what readdir returns next has this offset before it */
     struct dirent *waiting; /* read, but it did not fit any more */
 };
 
@@ -77,7 +77,8 @@ static bool add(struct page *page, const char *name, const struct fuse_entry_par
 }
 
 /* False: it is no mailbox. */
-static bool describe(const struct listing *listing, const char *name, struct fuse_entry_param *entry)
+static bool describe(const struct listing *listing, const char *name,
+                     struct fuse_entry_param *entry)
 {
     struct tree_node node = listing->node;
 
@@ -89,7 +90,8 @@ static bool is_dot(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* The next entry of the stream, or the one that did not fit. NULL at the end, with `*result` 0 or the error. */
+/* The next entry of the stream, or the one that did not fit. NULL at the end, with `*result` 0 or
+ * the error. */
 static struct dirent *next_entry(struct listing *listing, int *result)
 {
     struct dirent *entry = listing->waiting;

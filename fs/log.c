@@ -38,8 +38,7 @@ void log_mailbox(pid_t pid, const char *what, int error)
 {
     char reason[128];
 
-    log_error("mailbox %ld: %s: %s", (long)pid, what,
-              strerror_r(-error, reason, sizeof(reason)));
+    log_error("mailbox %ld: %s: %s", (long)pid, what, strerror_r(-error, reason, sizeof(reason)));
 }
 
 void log_mailbox_note(pid_t pid, const char *format, ...)

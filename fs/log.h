@@ -15,7 +15,8 @@ void log_to_syslog(void);
 /* About the daemon as a whole. */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* About mailbox `pid`: "mailbox 4711: cannot send: No space left on device". `error` is a negative errno. */
+/* About mailbox `pid`: "mailbox 4711: cannot send: No space left on device". `error` is a negative
+ * errno. */
 void log_mailbox(pid_t pid, const char *what, int error);
 
 /* Something worth telling that is no error. */

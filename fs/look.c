@@ -15,11 +15,16 @@
 #include "send.h"
 
 /*
- * A name always means the same inode, so it may be believed for long: a mailbox that has vanished is ESTALE at
- * open, and the kernel looks again. Attributes change behind the mount's back with every message.
+ * A name always means the same inode, so it may be believed for long: a mailbox that has vanished
+ * is ESTALE at open, and the kernel looks again. Attributes change behind the mount's back with
+ * every message.
  */
 const double look_name_timeout_s = 3600;
 const double look_attributes_timeout_s = 0;
+
+/* Those of the root are wanted at each step of every path; nothing but its times changes behind the
+ * mount. */
+static const double directory_timeout_s = 1;
 
 enum {
     STAT_BLOCK_BYTES = 512, /* the unit of st_blocks, whatever st_blksize is */
@@ -34,7 +39,8 @@ int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat 
     return 0;
 }
 
-/* By whoever is at work on the box. -ENOENT where there is no mailbox. One that we may not read shows its file's size. */
+/* By whoever is at work on the box. -ENOENT where there is no mailbox. One that we may not read
+ * shows its file's size. */
 static int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
 {
     uint64_t payload_bytes = 0, disk_bytes = 0;
@@ -48,8 +54,7 @@ static int look_measure(struct box *box, struct tree_node node, struct stat *att
     if (result < 0)
         log_mailbox(box->pid, "cannot measure what is in flight", result); /* it is shown as less */
     attributes->st_size += (off_t)payload_bytes;
-    attributes->st_blocks +=
-        (blkcnt_t)((disk_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES);
+    attributes->st_blocks += (blkcnt_t)((disk_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES);
     attributes->st_ino = tree_inode(node);
     return 0;
 }
@@ -94,7 +99,8 @@ void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
     if (result < 0)
         (void)fuse_reply_err(req, -result);
     else
-        (void)fuse_reply_entry(req, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
+        (void)fuse_reply_entry(
+            req, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
 }
 
 static enum job_result answer_attributes(struct job *job)
@@ -125,7 +131,7 @@ void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
     if (result < 0)
         (void)fuse_reply_err(req, -result);
     else
-        (void)fuse_reply_attr(req, &attributes, look_attributes_timeout_s);
+        (void)fuse_reply_attr(req, &attributes, directory_timeout_s);
 }
 
 /* Empties the mailbox and what is in flight. */
@@ -163,7 +169,10 @@ static enum job_result answer_clear(struct job *job)
 /* Sets the times of an open file to what was asked for. */
 static int change_times(const char *path, const struct stat *attributes, int to_set)
 {
-    struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
+    struct timespec times[2] = {
+        {0, UTIME_OMIT},
+        {0, UTIME_OMIT}
+    };
 
     if (to_set & FUSE_SET_ATTR_ATIME_NOW)
         times[0].tv_nsec = UTIME_NOW;
@@ -177,8 +186,9 @@ static int change_times(const char *path, const struct stat *attributes, int to_
 }
 
 /*
- * Mode, owner and times of the file below. It is opened by O_PATH, which needs no permission and follows nothing, and
- * then named by its descriptor: not by a name under which something else may stand by now.
+ * Mode, owner and times of the file below. It is opened by O_PATH, which needs no permission and
+ * follows nothing, and then named by its descriptor: not by a name under which something else may
+ * stand by now.
  */
 static int change_file(struct gprocfs *fs, pid_t pid, const struct stat *attributes, int to_set)
 {
@@ -198,7 +208,8 @@ static int change_file(struct gprocfs *fs, pid_t pid, const struct stat *attribu
         if (fchownat(mailbox.fd, "", uid, gid, AT_EMPTY_PATH) < 0)
             result = -errno;
     }
-    if (result == 0 && (to_set & FUSE_SET_ATTR_MODE) && chmod(path, attributes->st_mode & 07777) < 0)
+    if (result == 0 && (to_set & FUSE_SET_ATTR_MODE) &&
+        chmod(path, attributes->st_mode & 07777) < 0)
         result = -errno;
     if (result == 0 && (to_set & times))
         result = change_times(path, attributes, to_set);
@@ -206,7 +217,8 @@ static int change_file(struct gprocfs *fs, pid_t pid, const struct stat *attribu
     return result;
 }
 
-/* The new size: of the message that the handle collects, or of the mailbox, which can only be none. 1: a job does it. */
+/* The new size: of the message that the handle collects, or of the mailbox, which can only be none.
+ * 1: a job does it. */
 static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node, off_t size_bytes,
                        struct handle *handle)
 {

@@ -1,7 +1,9 @@
 /*
- * look - what can be seen and changed of a mailbox without sending or taking: attributes, names, room.
+ * look - what can be seen and changed of a mailbox without sending or taking: attributes, names,
+ * room.
  *
- * Sizes are bytes of payload that wait, in flight and in the file below as one. All of these answer the request.
+ * Sizes are bytes of payload that wait, in flight and in the file below as one. All of these answer
+ * the request.
  */
 #ifndef GPROCFS_LOOK_H
 #define GPROCFS_LOOK_H
@@ -22,17 +24,20 @@ extern const double look_attributes_timeout_s;
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 
-/* The attributes of a directory of the tree: those of the mailbox directory. 0 or a negative errno. */
+/* The attributes of a directory of the tree: those of the mailbox directory. 0 or a negative errno.
+ */
 int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat *attributes);
 
 /*
- * What the kernel is told with a mailbox's name: 0, or -ENOENT and what stat says. The kernel holds its lock on the
- * directory meanwhile, which everybody needs who makes or removes a mailbox, so nothing is counted here: the size is that
- * of the file below, good for no time at all, and is asked for when somebody wants it.
+ * What the kernel is told with a mailbox's name: 0, or -ENOENT and what stat says. The kernel holds
+ * its lock on the directory meanwhile, which everybody needs who makes or removes a mailbox, so
+ * nothing is counted here: the size is that of the file below, good for no time at all, and is
+ * asked for when somebody wants it.
  */
 int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_param *entry);
 
-/* Changes attributes: `to_set` is FUSE_SET_ATTR_*. `handle` is the open file it is done through, or NULL. */
+/* Changes attributes: `to_set` is FUSE_SET_ATTR_*. `handle` is the open file it is done through, or
+ * NULL. */
 void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
                  const struct stat *attributes, int to_set, struct handle *handle);
 

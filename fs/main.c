@@ -25,10 +25,12 @@
 enum {
     EXIT_USAGE = 2,
     DIRECTORY_MODE = 0777,
-    RETURN_WAIT_MS = 500, /* at the end, for locks that are held: a clean unmount takes less than a second */
+    RETURN_WAIT_MS =
+        500, /* at the end, for locks that are held: a clean unmount takes less than a second */
 };
 
-/* A directory's path that still means the same when we have left for "/". Owned by the caller; NULL: no memory. */
+/* A directory's path that still means the same when we have left for "/". Owned by the caller;
+ * NULL: no memory. */
 static char *absolute(const char *path)
 {
     char here[PATH_MAX];
@@ -42,8 +44,8 @@ static char *absolute(const char *path)
 }
 
 /*
- * The directory that was named, or the environment's. A named one may be a symbolic link; the usual one, in a
- * directory that everybody writes to, may not.
+ * The directory that was named, or the environment's. A named one may be a symbolic link; the usual
+ * one, in a directory that everybody writes to, may not.
  */
 static int open_place(struct gproc_place *place, const char *named,
                       int (*usual)(char *path, size_t size_bytes), mode_t mode)
@@ -53,7 +55,8 @@ static int open_place(struct gproc_place *place, const char *named,
     int result = 0;
 
     if (named != NULL) {
-        if (realpath(named, path) == NULL && (size_t)snprintf(path, sizeof(path), "%s", named) >= sizeof(path))
+        if (realpath(named, path) == NULL &&
+            (size_t)snprintf(path, sizeof(path), "%s", named) >= sizeof(path))
             result = -ENAMETOOLONG;
     } else {
         result = usual(path, sizeof(path));
@@ -70,7 +73,8 @@ static int open_place(struct gproc_place *place, const char *named,
     return result;
 }
 
-/* Whether the mount would hide the mailboxes: Go programs would send through it, and be framed twice. */
+/* Whether the mount would hide the mailboxes: Go programs would send through it, and be framed
+ * twice. */
 static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
 {
     struct stat there, mailboxes;
@@ -79,7 +83,8 @@ static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
         int error = -errno;
 
         log_error("%s: %s%s%s", mountpoint, strerror(-error),
-                  error == -ENOTCONN ? "; a dead mount is there, clear it with: fusermount3 -u " : "",
+                  error == -ENOTCONN ? "; a dead mount is there, clear it with: fusermount3 -u "
+                                     : "",
                   error == -ENOTCONN ? mountpoint : "");
         return error;
     }
@@ -90,7 +95,8 @@ static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
     if (fstat(fs->mailboxes.fd, &mailboxes) < 0)
         return -errno;
     if (there.st_dev == mailboxes.st_dev && there.st_ino == mailboxes.st_ino) {
-        log_error("%s is the mailbox directory itself: mounted over it, every message that a program sends"
+        log_error("%s is the mailbox directory itself: mounted over it, every message that a "
+                  "program sends"
                   " there would be framed twice",
                   mountpoint);
         return -EINVAL;

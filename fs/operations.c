@@ -39,10 +39,12 @@ static void refuse(fuse_req_t req, int error)
 static void op_init(void *userdata, struct fuse_conn_info *connection)
 {
     (void)userdata;
-    /* A size that changes behind the mount must not make the kernel drop or invent pages: there are none. */
+    /* A size that changes behind the mount must not make the kernel drop or invent pages: there are
+     * none. */
     connection->want &= ~(unsigned int)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO);
     /* Splicing pays from a few pages on; a message is mostly smaller. */
-    connection->want &= ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+    connection->want &=
+        ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -78,7 +80,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *attributes
                     info != NULL ? handle_of(info) : NULL);
 }
 
-/* Makes the handle for a mailbox that the caller may open, and what libfuse tells the kernel of it. */
+/* Makes the handle for a mailbox that the caller may open, and what libfuse tells the kernel of it.
+ */
 static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
 {
     struct gprocfs *fs = fs_of(req);
@@ -111,7 +114,8 @@ static void drop_handle(struct fuse_file_info *info)
 static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
 {
     struct tree_node node;
-    int result = tree_find(inode, &node) && node.pid != 0 ? open_handle(req, node.pid, info) : -ESTALE;
+    int result =
+        tree_find(inode, &node) && node.pid != 0 ? open_handle(req, node.pid, info) : -ESTALE;
 
     if (result < 0)
         refuse(req, result);
@@ -240,8 +244,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t inode)
 }
 
 /*
- * A copy inside the kernel would end at the size that it saw when it began, in the midst of what is waiting. Refused,
- * cat and cp read and write instead.
+ * A copy inside the kernel would end at the size that it saw when it began, in the midst of what is
+ * waiting. Refused, cat and cp read and write instead.
  */
 static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset,
                                struct fuse_file_info *from_info, fuse_ino_t to, off_t to_offset,

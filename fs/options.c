@@ -19,31 +19,36 @@ enum {
     KEY_READ_ONLY = 1,
 };
 
-/* An option, and what is said of it; `help` NULL: it is another spelling of one that is told already. */
+/* An option, and what is said of it; `help` NULL: it is another spelling of one that is told
+ * already. */
 struct row {
     struct fuse_opt option;
     const char *usage;
     const char *help;
 };
 
-#define FIELD(name, field, value) {name, offsetof(struct options, field), value}
+#define FIELD(name, field, value)                                                                  \
+    {                                                                                              \
+        name, offsetof(struct options, field), value                                               \
+    }
 
 static const struct row rows[] = {
-    {FIELD("-h", show_help, 1), "-h, --help", "show this and exit"},
-    {FIELD("--help", show_help, 1), NULL, NULL},
-    {FIELD("-V", show_version, 1), "-V, --version", "show the versions of gprocfs and libfuse and exit"},
-    {FIELD("--version", show_version, 1), NULL, NULL},
-    {FIELD("-f", foreground, 1), "-f", "stay in the foreground"},
-    {FIELD("-d", debug, 1), "-d, -o debug", "show every request on stderr; implies -f"},
-    {FIELD("debug", debug, 1), NULL, NULL},
-    {{"-s", -1U, FUSE_OPT_KEY_DISCARD}, "-s", "accepted; requests are never served one by one"},
-    {FIELD("lockdir=%s", lock_directory, 0), "-o lockdir=DIR", "where the locks are"},
-    {FIELD("lock_timeout=%u", lock_timeout_s, 0), "-o lock_timeout=SECONDS",
+    {FIELD("-h",                                          show_help,           1),                                                   "-h, --help", "show this and exit"},
+    {FIELD("--help",                               show_help,                                                  1),                                                                                         NULL, NULL},
+    {FIELD("-V",                                                 show_version,               1),"-V, --version",
+     "show the versions of gprocfs and libfuse and exit"},
+    {FIELD("--version",                                          show_version, 1),                                     NULL, NULL},
+    {FIELD("-f", foreground,                    1),                                                        "-f", "stay in the foreground"},
+    {FIELD("-d",                                                 debug,                                                                1),                                                                            "-d, -o debug", "show every request on stderr; implies -f"},
+    {FIELD("debug",                                          debug,                                                   1),                                                                                  NULL, NULL},
+    {{"-s", -1U, FUSE_OPT_KEY_DISCARD},                           "-s",                                              "accepted; requests are never served one by one"                                                                                        },
+    {FIELD("lockdir=%s",                                                 lock_directory,0),"-o lockdir=DIR", "where the locks are"},
+    {FIELD("lock_timeout=%u",                                       lock_timeout_s,            0),            "-o lock_timeout=SECONDS",
      "how long a held lock is waited for (5; 0: for ever)"},
-    {FIELD("max_message=%llu", message_most_bytes, 0), "-o max_message=BYTES",
+    {FIELD("max_message=%llu",                                               message_most_bytes,                                                                  0),                                                                                      "-o max_message=BYTES",
      "the largest message (67108864)"},
-    {FIELD("live", live, 1), "-o live", "send to no process that does not exist"},
-    {{"ro", -1U, KEY_READ_ONLY}, "-o ro", "look only: nothing is sent or taken"},
+    {FIELD("live",   live,1),"-o live", "send to no process that does not exist"},
+    {{"ro", -1U, KEY_READ_ONLY},                                                 "-o ro",                                                              "look only: nothing is sent or taken"                                                                                                                                                                       },
 };
 
 enum {

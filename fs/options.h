@@ -9,10 +9,10 @@
 #include <stdbool.h>
 
 struct options {
-    struct fuse_args fuse;     /* what libfuse gets: owned */
-    char *mailbox_directory;   /* owned; NULL: the environment says */
-    char *mountpoint;          /* owned */
-    char *lock_directory;      /* owned; NULL: the environment says */
+    struct fuse_args fuse;   /* what libfuse gets: owned */
+    char *mailbox_directory; /* owned; NULL: the environment says */
+    char *mountpoint;        /* owned */
+    char *lock_directory;    /* owned; NULL: the environment says */
     unsigned int lock_timeout_s;
     unsigned long long message_most_bytes;
     int live;
@@ -29,7 +29,8 @@ enum options_result {
     OPTIONS_MISTAKEN, /* told on stderr */
 };
 
-/* Reads the command line, and shows what it only asks to be shown. Owned things are freed by options_release(). */
+/* Reads the command line, and shows what it only asks to be shown. Owned things are freed by
+ * options_release(). */
 enum options_result options_parse(struct options *options, int argc, char *argv[]);
 
 void options_release(struct options *options);

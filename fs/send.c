@@ -18,8 +18,8 @@ enum {
     /* How much all open files may have collected, in messages of the greatest size. */
     COLLECTED_MOST_MESSAGES = 16,
     /*
-     * The kernel cuts a write where a request is full: at 256 pages, counted from the page that the buffer begins in. So
-     * only a request of more than 255 pages can be one that is continued.
+     * The kernel cuts a write where a request is full: at 256 pages, counted from the page that the
+     * buffer begins in. So only a request of more than 255 pages can be one that is continued.
      */
     WHOLE_REQUEST_BYTES = 255 * 4096,
 };
@@ -55,8 +55,8 @@ size_t send_collected_bytes(struct handle *handle)
 }
 
 /*
- * Whether the file system below has room for a message of that size. It is asked now because a shell ignores what
- * close says. What is left of the mailbox's last block costs nothing.
+ * Whether the file system below has room for a message of that size. It is asked now because a
+ * shell ignores what close says. What is left of the mailbox's last block costs nothing.
  */
 static int check_room(const struct handle *handle, size_t payload_bytes)
 {
@@ -199,7 +199,8 @@ static enum job_result append(struct job *job)
         job->handle->collected.failure = result;
         (void)pthread_mutex_unlock(&job->handle->mutex);
     }
-    /* A caller that was killed meanwhile cannot be told: its message is sent, as with any write(2). */
+    /* A caller that was killed meanwhile cannot be told: its message is sent, as with any write(2).
+     */
     if (result == 0 && job->reply_size > 0)
         (void)job_reply_write(job, (size_t)job->reply_size);
     else
@@ -233,8 +234,9 @@ static void hand_over(struct handle *handle, struct job *job)
 }
 
 /*
- * One piece of a write that the kernel has cut. All but the last are kept; a piece that does not fit the
- * others begins anew. 1: it has all been written and was handed over to `job`; 0: there is more to come.
+ * One piece of a write that the kernel has cut. All but the last are kept; a piece that does not
+ * fit the others begins anew. 1: it has all been written and was handed over to `job`; 0: there is
+ * more to come.
  */
 static int add_piece(struct handle *handle, struct job *job, const void *data, size_t size_bytes,
                      size_t whole_bytes)
@@ -276,7 +278,8 @@ static void write_message(struct handle *handle, fuse_req_t req, const void *dat
     if (handle->collected.size_bytes > 0 && handle->collected.sender != job.sender)
         forget(job.fs, &handle->collected); /* another's, cut off in the midst of it */
     if (handle->collected.failure != 0) {
-        /* The writer saw a short count where the message as a whole had failed, and offers the rest. */
+        /* The writer saw a short count where the message as a whole had failed, and offers the
+         * rest. */
         result = handle->collected.failure;
         forget(job.fs, &handle->collected);
     } else if (handle->collected.size_bytes > 0) {
@@ -312,9 +315,9 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
     }
     sender = sender_of_thread(fuse_req_ctx(req)->pid);
     (void)pthread_mutex_lock(&handle->mutex);
-    result = offset < 0 ? -EINVAL
-                        : collect(handle, &handle->collected, sender, data, size_bytes,
-                                  (size_t)offset);
+    result = offset < 0
+                 ? -EINVAL
+                 : collect(handle, &handle->collected, sender, data, size_bytes, (size_t)offset);
     (void)pthread_mutex_unlock(&handle->mutex);
     if (result < 0)
         (void)fuse_reply_err(req, -result); /* the writer may be gone: so is its message then */

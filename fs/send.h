@@ -1,11 +1,11 @@
 /*
  * send - what writing to a mailbox does.
  *
- * A handle opened with O_TRUNC collects: what is written becomes one message when a descriptor of it is closed or
- * synced. Any other handle sends each write as a message, at once.
+ * A handle opened with O_TRUNC collects: what is written becomes one message when a descriptor of
+ * it is closed or synced. Any other handle sends each write as a message, at once.
  *
- * A message that failed in part is not sent at all: after an error of a write the rest of it is refused too, until
- * the descriptor is flushed or truncated to nothing.
+ * A message that failed in part is not sent at all: after an error of a write the rest of it is
+ * refused too, until the descriptor is flushed or truncated to nothing.
  *
  * All of these answer the request, some later.
  */
@@ -26,7 +26,8 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
 /* Sends what has been collected, if anything. From a task that was killed: throws it away. */
 void send_flush(struct handle *handle, fuse_req_t req);
 
-/* The collected message is `size_bytes` long from now on. 0, or -EFBIG, -ENOSPC, -ENOMEM. Answers nothing. */
+/* The collected message is `size_bytes` long from now on. 0, or -EFBIG, -ENOSPC, -ENOMEM. Answers
+ * nothing. */
 int send_resize(struct handle *handle, off_t size_bytes);
 
 /* How many bytes have been collected. */

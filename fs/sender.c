@@ -40,8 +40,9 @@ pid_t sender_of_thread(pid_t tid)
     if (tid <= 0)
         return 0;
     /*
-     * Asks the kernel whether the thread is its group's first, which it nearly always is; signal 0 is only asked
-     * about, never sent. EPERM means that it is, but is not ours to signal. Twenty times cheaper than /proc.
+     * Asks the kernel whether the thread is its group's first, which it nearly always is; signal 0
+     * is only asked about, never sent. EPERM means that it is, but is not ours to signal. Twenty
+     * times cheaper than /proc.
      */
     if (syscall(SYS_tgkill, tid, tid, 0) == 0 || errno == EPERM)
         return tid;

@@ -9,19 +9,21 @@
 #include <sys/types.h>
 
 /*
- * The process that thread `tid` belongs to, as seen from here; 0 where it cannot be told (another pid
- * namespace, or it is gone). The kernel names a thread in a request; the sender of a message is a process.
+ * The process that thread `tid` belongs to, as seen from here; 0 where it cannot be told (another
+ * pid namespace, or it is gone). The kernel names a thread in a request; the sender of a message is
+ * a process.
  */
 pid_t sender_of_thread(pid_t tid);
 
 /*
- * How many bytes the write that thread `tid` is in the midst of has in all, or 0 where that cannot be seen. The kernel
- * cuts a large write into several requests, and nothing in them tells how many there will be. /proc/TID/syscall
- * does, to whom it may trace.
+ * How many bytes the write that thread `tid` is in the midst of has in all, or 0 where that cannot
+ * be seen. The kernel cuts a large write into several requests, and nothing in them tells how many
+ * there will be. /proc/TID/syscall does, to whom it may trace.
  */
 size_t sender_write_bytes(pid_t tid);
 
-/* Whether the thread was killed by a signal and is on its way out: its last flush is not its wish. */
+/* Whether the thread was killed by a signal and is on its way out: its last flush is not its wish.
+ */
 bool sender_was_killed(pid_t tid);
 
 #endif

@@ -13,7 +13,8 @@
 enum {
     THREADS_MOST_COUNT = 64,
     STACK_BYTES = 512 * 1024,
-    /* Ends the read that a thread waits in. It does nothing else; the number is nobody else's in this process. */
+    /* Ends the read that a thread waits in. It does nothing else; the number is nobody else's in
+       this process. */
     WAKING_SIGNAL = SIGUSR1,
 };
 
@@ -72,7 +73,8 @@ static void *serve_requests(void *context)
             (void)pthread_mutex_lock(&servers->mutex);
             servers->idle_count--;
             if (servers->idle_count == 0 && !servers->ending)
-                (void)add_thread(servers); /* without one, requests wait for us: no more than that */
+                (void)add_thread(
+                    servers); /* without one, requests wait for us: no more than that */
             (void)pthread_mutex_unlock(&servers->mutex);
             fuse_session_process_buf(session, &buffer);
             (void)pthread_mutex_lock(&servers->mutex);
@@ -115,7 +117,8 @@ int serve_block_signals(void)
     return -pthread_sigmask(SIG_BLOCK, &signals, NULL);
 }
 
-/* A signal may come just before the read that it is to end, so it is sent until every thread has ended. */
+/* A signal may come just before the read that it is to end, so it is sent until every thread has
+ * ended. */
 static void end_threads(struct servers *servers)
 {
     struct timespec pause = {0, 1000 * 1000};
@@ -127,7 +130,8 @@ static void end_threads(struct servers *servers)
     do {
         running = servers->running_count;
         for (i = 0; running > 0 && i < servers->threads_count; i++)
-            (void)pthread_kill(servers->threads[i], WAKING_SIGNAL); /* not joined yet, so it exists */
+            (void)pthread_kill(servers->threads[i],
+                               WAKING_SIGNAL); /* not joined yet, so it exists */
         (void)pthread_mutex_unlock(&servers->mutex);
         if (running > 0)
             (void)nanosleep(&pause, NULL);
@@ -144,7 +148,8 @@ int serve(struct fuse_session *session)
     sigset_t signals;
     int number, result;
 
-    (void)pthread_mutex_init(&servers.mutex, NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&servers.mutex,
+                             NULL); /* cannot fail with default attributes on Linux */
     (void)pthread_mutex_lock(&servers.mutex);
     result = add_thread(&servers);
     (void)pthread_mutex_unlock(&servers.mutex);

@@ -1,8 +1,8 @@
 /*
  * serve - the threads that read requests from the kernel and answer them.
  *
- * One at the start; another whenever all have a request in hand, so that one slow file system below does not
- * keep the others from being served. They are not ended again before the mount is.
+ * One at the start; another whenever all have a request in hand, so that one slow file system below
+ * does not keep the others from being served. They are not ended again before the mount is.
  */
 #ifndef GPROCFS_SERVE_H
 #define GPROCFS_SERVE_H
@@ -11,13 +11,14 @@
 #include <fuse3/fuse_lowlevel.h>
 
 /*
- * Serves until a signal of those blocked below arrives, or the mount is gone. 0; or a negative errno where it could not
- * begin. When it returns no request is in hand any more. Call with serve_block_signals() done before any
- * thread was started.
+ * Serves until a signal of those blocked below arrives, or the mount is gone. 0; or a negative
+ * errno where it could not begin. When it returns no request is in hand any more. Call with
+ * serve_block_signals() done before any thread was started.
  */
 int serve(struct fuse_session *session);
 
-/* SIGINT, SIGTERM and SIGHUP come to serve() only; SIGPIPE and SIGXFSZ to nobody. 0 or a negative errno. */
+/* SIGINT, SIGTERM and SIGHUP come to serve() only; SIGPIPE and SIGXFSZ to nobody. 0 or a negative
+ * errno. */
 int serve_block_signals(void);
 
 #endif

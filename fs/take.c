@@ -12,7 +12,8 @@
 #include "scan.h"
 
 enum {
-    /* A mailbox up to this size whose only message fits the reader is served without a copy on disk. */
+    /* A mailbox up to this size whose only message fits the reader is served without a copy on
+       disk. */
     DIRECT_MOST_BYTES = 64 * 1024,
     STACK_BYTES = 64 * 1024,
 };
@@ -26,7 +27,8 @@ static void tell_damage(struct box *box, uint64_t more_bytes)
     box->damage_told_bytes = box->inflight.damaged_bytes;
 }
 
-/* Answers with the next part of the message in hand; the message is delivered when that was all of it. */
+/* Answers with the next part of the message in hand; the message is delivered when that was all of
+ * it. */
 static void hand_over(struct job *job)
 {
     struct handle *handle = job->handle;
@@ -64,7 +66,8 @@ static void hand_over(struct job *job)
         free(buffer);
 }
 
-/* Puts the next message in flight into the handle's hands: 1, 0 where there is none, or a negative errno. */
+/* Puts the next message in flight into the handle's hands: 1, 0 where there is none, or a negative
+ * errno. */
 static int pick_up(struct job *job)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
@@ -89,9 +92,10 @@ static int pick_up(struct job *job)
 }
 
 /*
- * The usual case, a mailbox with one message that the reader has room for: the answer comes from the mailbox, and the
- * mailbox is emptied when the reader has it, under one lock. Killed in between, the message is seen twice, never lost.
- * A mailbox in which there is nothing to hand over is emptied too. 1: answered; 0: not that case; or a negative errno.
+ * The usual case, a mailbox with one message that the reader has room for: the answer comes from
+ * the mailbox, and the mailbox is emptied when the reader has it, under one lock. Killed in
+ * between, the message is seen twice, never lost. A mailbox in which there is nothing to hand over
+ * is emptied too. 1: answered; 0: not that case; or a negative errno.
  */
 static int take_directly(struct job *job, struct gproc_mailbox *mailbox)
 {
@@ -128,8 +132,7 @@ static int take_under_lock(struct job *job)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
     struct gproc_mailbox mailbox;
-    int result =
-        gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDWR);
+    int result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDWR);
 
     if (gproc_inflight_is_unsettled(inflight) && (result == 0 || result == -ENOENT)) {
         int settled = gproc_inflight_settle(inflight, result == 0 ? &mailbox : NULL);
@@ -210,7 +213,8 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t o
     struct job job = handle_job(handle, req);
 
     job.run = read_next;
-    job.takes_lock = false; /* it needs the lock only where nothing is in flight, and asks for it then */
+    job.takes_lock =
+        false; /* it needs the lock only where nothing is in flight, and asks for it then */
     job.size_bytes = size_bytes;
     job.offset = offset;
     box_submit(&job);
@@ -222,7 +226,7 @@ static enum job_result give_back(struct job *job)
 
     if (handle->taken != NULL)
         gproc_inflight_give_back(&job->box->inflight, handle->taken);
-    handle_free(handle); /* the job keeps the box */
+    handle_free(handle);           /* the job keeps the box */
     (void)job_reply_error(job, 0); /* nobody waits for it */
     return JOB_DONE;
 }

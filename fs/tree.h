@@ -1,14 +1,16 @@
 /*
- * tree - names, views and inode numbers, each computed from the others; there is no table of inodes.
+ * tree - names, views and inode numbers, each computed from the others; there is no table of
+ * inodes.
  *
  *   inode 1                     the root
  *   bits 0..30                  the process id, 1 to 2147483647
  *   bits 31..                   the view, from 1 on
  *
- * The number that stat(2) shows is the node id that the kernel uses: the same in readdir, lookup and getattr, at any
- * time, in any mount.
+ * The number that stat(2) shows is the node id that the kernel uses: the same in readdir, lookup
+ * and getattr, at any time, in any mount.
  *
- * A view is a way to look at every mailbox, and a row of the table in tree.c: what may be done with a file of it.
+ * A view is a way to look at every mailbox, and a row of the table in tree.c: what may be done with
+ * a file of it.
  */
 #ifndef GPROCFS_TREE_H
 #define GPROCFS_TREE_H

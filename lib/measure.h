@@ -1,12 +1,14 @@
 /*
  * measure - how much waits in a mailbox, without reading it again each time somebody looks.
  *
- * A measure remembers what it has counted, and for which file. The same file, unchanged, costs one stat. Appended
- * to, it is read from where the last count ended: at its end, or at the first damaged byte that more bytes could make good.
- * Emptied, replaced, or not recognisable as what was counted (first and last frame are looked at), it is counted anew.
+ * A measure remembers what it has counted, and for which file. The same file, unchanged, costs one
+ * stat. Appended to, it is read from where the last count ended: at its end, or at the first
+ * damaged byte that more bytes could make good. Emptied, replaced, or not recognisable as what was
+ * counted (first and last frame are looked at), it is counted anew.
  *
- * No lock is taken: looking must not wait for a stuck sender. In the midst of an append the last message may be missing.
- * A measure is used by one thread at a time. Holds nothing that must be released.
+ * No lock is taken: looking must not wait for a stuck sender. In the midst of an append the last
+ * message may be missing. A measure is used by one thread at a time. Holds nothing that must be
+ * released.
  */
 #ifndef GPROC_MEASURE_H
 #define GPROC_MEASURE_H
@@ -40,8 +42,9 @@ struct gproc_measure {
 void gproc_measure_init(struct gproc_measure *measure);
 
 /*
- * Brings the measure up to date, and says what stat says of the file. 0, or -ENOENT where there is no
- * mailbox (the measure is that of an empty one then), -EACCES where it may not be read, what open and pread say.
+ * Brings the measure up to date, and says what stat says of the file. 0, or -ENOENT where there is
+ * no mailbox (the measure is that of an empty one then), -EACCES where it may not be read, what
+ * open and pread say.
  */
 int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory, pid_t pid,
                          struct stat *status);

@@ -116,6 +116,26 @@ static void daemon_in_the_background_is_mounted_when_it_returns(void **state)
                        "fusermount3 -u mnt && exit $result");
 }
 
+/* A daemon leaves the directory that it was started in. */
+static void relative_paths_are_good_to_the_end(void **state)
+{
+    static const char *const ways[] = {"$P -f -o lockdir=locks mail mnt & p=$!",
+                                       "$P -f -o lockdir=./locks ./mail ./mnt/ & p=$!"};
+    struct mount *mount = mount_of(state);
+
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+        through_expect_run(mount, "sh", "0\none\ntwo\n0\n",
+                           "mkdir -p mail mnt; %s\n"
+                           "until grep -qF \"$W/mnt \" /proc/self/mountinfo || ! kill -0 $p\n"
+                           "do :; done\n"
+                           "echo one > mnt/1; rm -rf mail locks\n"
+                           "echo one > mnt/1; echo two > mnt/1; echo $?\n"
+                           "cat mnt/1; test -e mail/1 && test -e locks/1.lock || echo gone\n"
+                           "kill $p; wait $p; echo $?\n"
+                           "if grep -F \"$W/mnt \" /proc/self/mountinfo; then exit 1; fi",
+                           ways[i]);
+}
+
 static void default_mailbox_directory_is_that_of_the_environment(void **state)
 {
     static const struct {
@@ -147,6 +167,7 @@ int main(void)
         MOUNT_TEST(what_cannot_be_mounted_is_status_one),
         MOUNT_TEST(mounting_over_the_mailbox_directory_is_refused_with_the_reason),
         MOUNT_TEST(daemon_in_the_background_is_mounted_when_it_returns),
+        MOUNT_TEST(relative_paths_are_good_to_the_end),
         MOUNT_TEST(default_mailbox_directory_is_that_of_the_environment),
     };
 

@@ -492,31 +492,45 @@ static void what_goes_back_is_byte_for_byte_what_was_taken(void **state)
     behind_expect_bytes(mount, BOX, before, (size_t)before_bytes);
 }
 
-static void full_file_system_can_be_emptied_by_receiving(void **state)
+/* Taking several messages moves them, which needs as much room again: without it nothing is taken, and nothing lost. */
+static void full_file_system_refuses_to_take_what_it_cannot_keep(void **state)
 {
     struct mount *mount = mount_of(state);
-    const char *filler = mount_path(mount, "%s/filler", mount->mail);
+    const char *filler = mount_keep(mount, strdup(mount_path(mount, "%s/filler", mount->mail)));
     size_t payload_bytes = 8 * PAGE_BYTES - BEHIND_HEADER_BYTES;
     const uint8_t *payload = through_payload(mount, payload_bytes, 1);
     char *buffer = mount_keep(mount, malloc(MIB));
+    uint8_t *before;
+    ssize_t before_bytes;
     int fd;
 
     for (int i = 0; i < 4; i++)
         assert_int_equal(behind_send(mount, BOX, 1, payload, payload_bytes), 0);
+    before_bytes = behind_read(mount, BOX, &before);
+    mount_keep(mount, before);
     through_expect_run(mount, "sh", NULL, "cat /dev/zero > %s; true", filler);
     fd = through_open(mount, BOX, THROUGH_RECEIVE);
+    assert_errno((int)read(fd, buffer, MIB), ENOSPC);
+    behind_expect_bytes(mount, BOX, before, (size_t)before_bytes);
+    assert_success(unlink(filler));
     for (int i = 0; i < 4; i++) {
-        ssize_t got = read(fd, buffer, MIB);
-
-        if (got < 0)
-            fail_msg("read: %s", strerror(errno));
-        assert_int_equal(got, payload_bytes);
+        assert_int_equal(read(fd, buffer, MIB), payload_bytes);
         assert_memory_equal(buffer, payload, payload_bytes);
     }
     through_expect_read(fd, "");
     assert_success(close(fd));
-    through_send(mount, BOX, "room again");
-    through_expect_texts(mount, BOX, "room again", NULL);
+}
+
+/* The only message of a mailbox is handed over from where it is. */
+static void full_file_system_still_hands_over_an_only_message(void **state)
+{
+    struct mount *mount = mount_of(state);
+    const char *filler = mount_keep(mount, strdup(mount_path(mount, "%s/filler", mount->mail)));
+
+    assert_int_equal(behind_send(mount, BOX, 1, "only", 4), 0);
+    through_expect_run(mount, "sh", NULL, "cat /dev/zero > %s; true", filler);
+    through_expect_texts(mount, BOX, "only", NULL);
+    assert_success(unlink(filler));
 }
 
 static void read_only_mount_refuses_to_take_and_to_send(void **state)
@@ -576,8 +590,10 @@ int main(void)
         MOUNT_TEST(unmount_with_a_reader_puts_its_part_back_too),
         MOUNT_TEST(unmount_leaves_every_mailbox_as_the_reference_knows_it),
         MOUNT_TEST(what_goes_back_is_byte_for_byte_what_was_taken),
-        MOUNT_TEST_WITH(full_file_system_can_be_emptied_by_receiving, &tmpfs),
-        MOUNT_TEST_WITH(full_file_system_can_be_emptied_by_receiving, &ext4),
+        MOUNT_TEST_WITH(full_file_system_refuses_to_take_what_it_cannot_keep, &tmpfs),
+        MOUNT_TEST_WITH(full_file_system_refuses_to_take_what_it_cannot_keep, &ext4),
+        MOUNT_TEST_WITH(full_file_system_still_hands_over_an_only_message, &tmpfs),
+        MOUNT_TEST_WITH(full_file_system_still_hands_over_an_only_message, &ext4),
         MOUNT_TEST_WITH(read_only_mount_refuses_to_take_and_to_send, &read_only),
     };
 
