@@ -205,9 +205,14 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
 static int mount_and_run(struct gprocfs *fs, struct fuse_session *session,
                          const struct options *options)
 {
+    char mountpoint[PATH_MAX]; /* absolute, to be found again from "/" when it is to be unmounted */
     int result;
 
-    if (fuse_session_mount(session, options->mountpoint) != 0)
+    if (realpath(options->mountpoint, mountpoint) == NULL) {
+        log_error("%s: %s", options->mountpoint, strerror(errno));
+        return -errno;
+    }
+    if (fuse_session_mount(session, mountpoint) != 0)
         return -EIO; /* libfuse has said why */
     result = fuse_daemonize(options->foreground || options->debug) == 0 ? 0 : -EIO;
     if (result == 0) {

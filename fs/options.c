@@ -1,6 +1,6 @@
 #include "options.h"
 
-#include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -41,14 +41,14 @@ static const struct row rows[] = {
     {FIELD("-f", foreground,                    1),                                                        "-f", "stay in the foreground"},
     {FIELD("-d",                                                 debug,                                                                1),                                                                            "-d, -o debug", "show every request on stderr; implies -f"},
     {FIELD("debug",                                          debug,                                                   1),                                                                                  NULL, NULL},
-    {{"-s", -1U, FUSE_OPT_KEY_DISCARD},                           "-s",                                              "accepted; requests are never served one by one"                                                                                        },
+    {{"-s", UINT_MAX, FUSE_OPT_KEY_DISCARD},                           "-s",                                              "accepted; requests are never served one by one"                                                                                        },
     {FIELD("lockdir=%s",                                                 lock_directory,0),"-o lockdir=DIR", "where the locks are"},
     {FIELD("lock_timeout=%u",                                       lock_timeout_s,            0),            "-o lock_timeout=SECONDS",
      "how long a held lock is waited for (5; 0: for ever)"},
     {FIELD("max_message=%llu",                                               message_most_bytes,                                                                  0),                                                                                      "-o max_message=BYTES",
      "the largest message (67108864)"},
     {FIELD("live",   live,1),"-o live", "send to no process that does not exist"},
-    {{"ro", -1U, KEY_READ_ONLY},                                                 "-o ro",                                                              "look only: nothing is sent or taken"                                                                                                                                                                       },
+    {{"ro", UINT_MAX, KEY_READ_ONLY},                                                 "-o ro",                                                              "look only: nothing is sent or taken"                                                                                                                                                                       },
 };
 
 enum {

@@ -521,8 +521,8 @@ static void test_lock_that_we_may_not_open_is_an_error(void **state)
     }
     assert_int_equal(temporary_join(child, DEADLINE_MS), 0);
 
-    assert_int_equal(chmod(fixture.directory, 0555), 0);
     temporary_remove(fixture.file);
+    assert_int_equal(chmod(fixture.directory, 0555), 0);
     child = process_fork(geteuid() == 0 ? NOBODY : 0);
     if (child == 0)
         _exit(take(&fixture, GPROC_WAIT_NONE) == -EACCES ? 0 : 1);
