@@ -166,7 +166,7 @@ void box_put(struct box *box)
     box->users_count--;
     /* Without a user nobody is at work, so its things may be looked at. */
     worthless = box->users_count == 0 && gproc_inflight_is_empty(&box->inflight) &&
-                box->measure.messages_count == 0;
+                box->measure.status.st_size == 0;
     if (worthless) {
         while (*link != box)
             link = &(*link)->next;
@@ -275,6 +275,7 @@ void box_submit(struct job *job)
     struct box *box = job->box;
 
     for (;;) {
+        bool kept = job->on_heap; /* once it is in a queue, it is no longer ours to look at */
         bool must_queue, interrupted;
 
         (void)pthread_mutex_lock(&box->mutex);
@@ -286,12 +287,12 @@ void box_submit(struct job *job)
             return;
         }
         interrupted = job->interrupted;
-        if (job->on_heap && !interrupted)
+        if (kept && !interrupted)
             queue_append(must_queue ? &box->contended : &box->ready, job);
         (void)pthread_mutex_unlock(&box->mutex);
-        if (job->on_heap && interrupted)
+        if (kept && interrupted)
             box_abandon(job);
-        if (job->on_heap)
+        if (kept)
             return;
         job = job_keep(job, on_interrupt);
         if (job == NULL)

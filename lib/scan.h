@@ -8,7 +8,7 @@
  * Where a plausible length turns out to be damaged, prefix sums are taken from there on, no further
  * than candidates reach: one sum in GPROC_SCAN_STEP_BYTES bytes. With them nearly every later
  * candidate is refused by a look at two sums; one that is not costs at most GPROC_SCAN_STEP_BYTES
- * bytes more (in a file, at most one pread of a page).
+ * bytes more (in a file, at most one pread of a page). Holes of a file are passed over unread.
  *
  * Memory: none for an intact mailbox in memory; for one in a file two windows, at most 320 KiB
  * together; where there is damage the prefix sums, at most 4 / GPROC_SCAN_STEP_BYTES of the
@@ -33,7 +33,7 @@ enum {
 /*
  * Where the bytes are: in memory (`data`), or in a file (`data` is NULL: `fd`, from `start` on).
  * Borrowed: neither the memory nor the descriptor is freed or closed by the scan, and both must
- * outlive it.
+ * outlive it. Where the descriptor's own offset stands afterwards is not said: holes are asked for.
  */
 struct gproc_source {
     const uint8_t *data;

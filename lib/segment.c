@@ -17,6 +17,7 @@ enum {
     FIXED_BYTES = 64,
     HOLE_BYTES = 16,
     COPY_BYTES = 256 * 1024,
+    STAT_BLOCK_BYTES = 512, /* the unit of st_blocks, whatever st_blksize is */
 };
 
 static const char magic[8] = {'g', 'p', 'r', 'o', 'c', 'f', 's', '1'};
@@ -90,6 +91,34 @@ static int copy_range(int to, off_t to_offset, const struct gproc_source *from, 
     return result;
 }
 
+/*
+ * Copies a mailbox that has holes, and leaves them holes: 3 GiB of nothing are not to become 3 GiB
+ * of zeros. A file system that cannot tell them says that all of it is data.
+ */
+static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from)
+{
+    off_t end = from->start + from->size_bytes;
+    off_t data, hole;
+    int result = 0;
+
+    for (hole = from->start; hole < end && result == 0;) {
+        data = lseek(from->fd, hole, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break; /* no more of it up to the end */
+        hole = data < 0 ? data : lseek(from->fd, data, SEEK_HOLE);
+        if (hole < 0)
+            return -errno;
+        if (hole > end)
+            hole = end;
+        if (data < hole)
+            result = copy_range(to, to_offset + data - from->start, from, data - from->start,
+                                hole - data);
+    }
+    if (result == 0 && ftruncate(to, to_offset + from->size_bytes) < 0)
+        result = -errno;
+    return result;
+}
+
 static int write_header(const struct gproc_segment *segment)
 {
     uint8_t header[FIXED_BYTES] = {0};
@@ -117,7 +146,10 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
     segment->modified = mailbox->status.st_mtim;
     segment->size_bytes = source.size_bytes;
     segment->cursor = cursor;
-    result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes);
+    if ((off_t)mailbox->status.st_blocks * STAT_BLOCK_BYTES < source.size_bytes)
+        result = copy_sparse(fd, GPROC_SEGMENT_DATA_OFFSET, &source);
+    else
+        result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes);
     if (result < 0)
         return result;
     return write_header(segment);

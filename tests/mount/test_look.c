@@ -29,7 +29,7 @@ enum {
 /* Less where every look at a byte is expensive. */
 static off_t sparse_bytes(unsigned gib)
 {
-    return (off_t)gib << (mount_is_sanitized() ? 26 : 30);
+    return (off_t)gib << (mount_is_sanitized() ? 24 : 30);
 }
 
 static struct stat stat_of(const char *path)

@@ -492,7 +492,8 @@ static void what_goes_back_is_byte_for_byte_what_was_taken(void **state)
     behind_expect_bytes(mount, BOX, before, (size_t)before_bytes);
 }
 
-/* Taking several messages moves them, which needs as much room again: without it nothing is taken, and nothing lost. */
+/* Taking several messages moves them, which needs as much room again: without it nothing is taken,
+ * and nothing lost. */
 static void full_file_system_refuses_to_take_what_it_cannot_keep(void **state)
 {
     struct mount *mount = mount_of(state);

@@ -369,7 +369,7 @@ static void test_sparse_file_of_zeros_yields_nothing(void **state)
     printf("%.2f s for 3 GiB of zeros\n", cost.seconds);
     assert_int_equal(cost.messages, 0);
     assert_false(cost.sums);
-    assert_in_range(cost.calls, size / (256 * 1024), size / (256 * 1024) + 2);
+    assert_in_range(cost.calls, 0, 2); /* the hole is passed over unread */
     assert_int_equal(close(fd), 0);
 }
 
