@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "behind.h"
+#include "gproc.h"
 #include "mount.h"
 #include "through.h"
 
@@ -25,16 +26,17 @@ enum {
     SENDERS = 8,
     RECEIVERS_MAX = 4,
     MESSAGES = 200000,
-    MESSAGES_IN_ORDER = 50000, /* for each of the tests with one receiver: a disorder shows early */
     PAYLOAD_MAX_BYTES = 256,
     READ_BYTES = 1 << 16,
-    EXCHANGE_MS = 45000, /* the usual is a few seconds */
+    EXCHANGE_MS = 90000, /* the usual is a few seconds */
+    WAIT_MS = 30000,     /* for a lock, or for the next message */
 };
 
 enum way {
     WAY_REPLACE, /* through the mount, an open and a close for each message */
     WAY_APPEND,  /* through the mount, one descriptor */
-    WAY_BEHIND,  /* at the file, under its lock */
+    WAY_LIBRARY, /* by libgproc */
+    WAY_BEHIND,  /* at the file, under its lock, by code of the tests */
 };
 
 /* What is wrong, for the test to tell; the first one counts. */
@@ -86,7 +88,16 @@ static size_t compose(char payload[PAYLOAD_MAX_BYTES], int sender, size_t number
 
 /* --- Senders --------------------------------------------------------------------------------- */
 
-static int send_one(struct mount *mount, enum way way, int fd, const char *payload, size_t bytes)
+static struct gproc *open_library(const struct mount *mount)
+{
+    const struct gproc_options places = {mount->mail, mount->locks};
+    struct gproc *library = NULL;
+
+    return gproc_open(&places, &library) == 0 ? library : NULL;
+}
+
+static int send_one(struct mount *mount, enum way way, int fd, struct gproc *library,
+                    const char *payload, size_t bytes)
 {
     int error = 0;
 
@@ -102,6 +113,9 @@ static int send_one(struct mount *mount, enum way way, int fd, const char *paylo
     case WAY_APPEND:
         error = through_write(fd, payload, bytes);
         break;
+    case WAY_LIBRARY:
+        error = library != NULL ? -gproc_send(library, BOX, payload, bytes, WAIT_MS) : ENOMEM;
+        break;
     case WAY_BEHIND:
         error = -behind_send(mount, BOX, getpid(), payload, bytes);
         break;
@@ -111,6 +125,7 @@ static int send_one(struct mount *mount, enum way way, int fd, const char *paylo
 
 static int sender_main(struct mount *mount, struct exchange *exchange, int sender, enum way way)
 {
+    struct gproc *library = way == WAY_LIBRARY ? open_library(mount) : NULL;
     char payload[PAYLOAD_MAX_BYTES];
     int fd = -1;
 
@@ -119,13 +134,14 @@ static int sender_main(struct mount *mount, struct exchange *exchange, int sende
         fd = open(through_box(mount, BOX), THROUGH_APPEND, 0666);
     for (size_t number = 0; number < exchange->each; number++) {
         size_t bytes = compose(payload, sender, number);
-        int error = send_one(mount, way, fd, payload, bytes);
+        int error = send_one(mount, way, fd, library, payload, bytes);
 
         if (error != 0)
             tell(exchange, TROUBLE_SEND, error);
         if (atomic_load(&exchange->trouble) != TROUBLE_NONE)
             return 1;
     }
+    gproc_close(library);
     return 0;
 }
 
@@ -211,12 +227,36 @@ static void receive_behind(struct mount *mount, struct exchange *exchange)
     }
 }
 
+static void receive_by_library(struct mount *mount, struct exchange *exchange)
+{
+    enum { LOOK_AGAIN_MS = 100 }; /* whether the others have received the rest */
+    struct gproc *library = open_library(mount);
+    struct gproc_owner *owner = NULL;
+    int result = library == NULL
+                     ? -ENOMEM
+                     : gproc_owner_open(library, BOX, GPROC_OWNER_KEEP, WAIT_MS, &owner);
+
+    if (result != 0)
+        tell(exchange, TROUBLE_RECEIVE, -result);
+    while (goes_on(exchange)) {
+        struct gproc_mail mail;
+
+        result = gproc_owner_receive(owner, &mail, LOOK_AGAIN_MS);
+        if (result == 0)
+            check(exchange, mail.payload, mail.payload_bytes, mail.sender);
+        else if (result != -ETIMEDOUT)
+            tell(exchange, TROUBLE_RECEIVE, -result);
+    }
+    if (owner != NULL)
+        (void)gproc_owner_close(owner, WAIT_MS); /* what it should have put back would be missing */
+    gproc_close(library);
+}
+
 /* --- The exchange ---------------------------------------------------------------------------- */
 
 static struct exchange *exchange_new(bool one_receiver, size_t *size_bytes)
 {
-    size_t messages = one_receiver ? MESSAGES_IN_ORDER : MESSAGES;
-    size_t each = messages / SENDERS / mount_scale();
+    size_t each = MESSAGES / SENDERS / mount_scale();
     struct exchange *exchange;
 
     *size_bytes = sizeof(*exchange) + each * SENDERS;
@@ -244,24 +284,25 @@ static const char *trouble_text(int trouble)
     return texts[trouble];
 }
 
-static pid_t start_receiver(struct mount *mount, struct exchange *exchange, bool through)
+static pid_t start_receiver(struct mount *mount, struct exchange *exchange, enum way way)
 {
     pid_t pid = process_fork(0);
 
     if (pid != 0)
         return pid;
-    if (through)
-        receive_through(mount, exchange);
-    else
+    if (way == WAY_LIBRARY)
+        receive_by_library(mount, exchange);
+    else if (way == WAY_BEHIND)
         receive_behind(mount, exchange);
+    else
+        receive_through(mount, exchange);
     _exit(atomic_load(&exchange->trouble) == TROUBLE_NONE ? 0 : 1);
 }
 
-/* `through` of the `receivers` receive through the mount, the others behind it. */
-static void run_exchange(struct mount *mount, int receivers, int through)
+static void run_exchange(struct mount *mount, int receivers, const enum way *receiving)
 {
-    static const enum way ways[SENDERS] = {WAY_REPLACE, WAY_BEHIND, WAY_APPEND, WAY_BEHIND,
-                                           WAY_REPLACE, WAY_BEHIND, WAY_APPEND, WAY_BEHIND};
+    static const enum way ways[SENDERS] = {WAY_REPLACE, WAY_LIBRARY, WAY_APPEND, WAY_BEHIND,
+                                           WAY_REPLACE, WAY_LIBRARY, WAY_APPEND, WAY_BEHIND};
     int64_t deadline_ms = process_clock_ms() + EXCHANGE_MS;
     size_t size_bytes;
     struct exchange *exchange = exchange_new(receivers == 1, &size_bytes);
@@ -274,7 +315,7 @@ static void run_exchange(struct mount *mount, int receivers, int through)
 
     assert_non_null(exchange);
     for (int i = 0; i < receivers; i++)
-        children[i] = start_receiver(mount, exchange, i < through);
+        children[i] = start_receiver(mount, exchange, receiving[i]);
     for (int i = 0; i < SENDERS; i++) {
         children[receivers + i] = process_fork(0);
         if (children[receivers + i] == 0)
@@ -304,30 +345,45 @@ static void each_message_arrives_exactly_once(void **state)
 {
     struct mount *mount = mount_of(state);
 
-    run_exchange(mount, 4, 2);
+    static const enum way receiving[] = {WAY_APPEND, WAY_APPEND, WAY_LIBRARY, WAY_BEHIND};
+
+    run_exchange(mount, 4, receiving);
 }
 
 static void one_receiver_through_the_mount_gets_each_senders_in_order(void **state)
 {
     struct mount *mount = mount_of(state);
 
-    run_exchange(mount, 1, 1);
+    static const enum way receiving[] = {WAY_APPEND};
+
+    run_exchange(mount, 1, receiving);
 }
 
 static void one_receiver_behind_the_mount_gets_each_senders_in_order(void **state)
 {
     struct mount *mount = mount_of(state);
 
-    run_exchange(mount, 1, 0);
+    static const enum way receiving[] = {WAY_BEHIND};
+
+    run_exchange(mount, 1, receiving);
+}
+
+static void one_receiver_by_the_library_gets_each_senders_in_order(void **state)
+{
+    struct mount *mount = mount_of(state);
+    static const enum way receiving[] = {WAY_LIBRARY};
+
+    run_exchange(mount, 1, receiving);
 }
 
 int main(void)
 {
-    static const struct mount_options options = {.seconds = 50};
+    static const struct mount_options options = {.seconds = 100};
     const struct CMUnitTest tests[] = {
         MOUNT_TEST_WITH(each_message_arrives_exactly_once, &options),
         MOUNT_TEST_WITH(one_receiver_through_the_mount_gets_each_senders_in_order, &options),
         MOUNT_TEST_WITH(one_receiver_behind_the_mount_gets_each_senders_in_order, &options),
+        MOUNT_TEST_WITH(one_receiver_by_the_library_gets_each_senders_in_order, &options),
     };
 
     if (!mount_possible())
