@@ -314,6 +314,16 @@ int box_lock(struct job *job, struct gproc_lock *lock)
     return result;
 }
 
+bool box_is_stuck(struct box *box)
+{
+    bool stuck;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    stuck = box->stuck;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return stuck;
+}
+
 void box_lock_is_free(struct box *box)
 {
     struct job *job = NULL;

@@ -5,6 +5,7 @@
  */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "gprocfs.h"
@@ -77,9 +79,12 @@ static int open_place(struct gproc_place *place, const char *named,
  * twice. */
 static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
 {
-    struct stat there, mailboxes;
+    struct stat mailboxes;
+    struct statx there;
 
-    if (stat(mountpoint, &there) < 0) {
+    /* Asked for anew: the kernel may still believe what a mount that is dead by now said a moment
+     * ago. */
+    if (statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &there) < 0) {
         int error = -errno;
 
         log_error("%s: %s%s%s", mountpoint, strerror(-error),
@@ -88,13 +93,14 @@ static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
                   error == -ENOTCONN ? mountpoint : "");
         return error;
     }
-    if (!S_ISDIR(there.st_mode)) {
+    if (!S_ISDIR(there.stx_mode)) {
         log_error("%s: %s", mountpoint, strerror(ENOTDIR));
         return -ENOTDIR;
     }
     if (fstat(fs->mailboxes.fd, &mailboxes) < 0)
         return -errno;
-    if (there.st_dev == mailboxes.st_dev && there.st_ino == mailboxes.st_ino) {
+    if (makedev(there.stx_dev_major, there.stx_dev_minor) == mailboxes.st_dev &&
+        there.stx_ino == mailboxes.st_ino) {
         log_error("%s is the mailbox directory itself: mounted over it, every message that a "
                   "program sends"
                   " there would be framed twice",

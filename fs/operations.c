@@ -94,6 +94,11 @@ static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
     box = box_get(fs, pid);
     if (box == NULL)
         return -ENOMEM;
+    /* A shell ignores the error of the close that would send: it hears that of open. */
+    if ((info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box)) {
+        box_put(box);
+        return -ETIMEDOUT;
+    }
     handle = handle_new(box, info->flags, access_creator(req));
     if (handle == NULL) {
         box_put(box);
