@@ -101,7 +101,8 @@ void box_submit(struct job *job);
  */
 int box_lock(struct job *job, struct gproc_lock *lock);
 
-/* Whether its lock has been held for longer than anybody is to wait, and still is as far as we know. */
+/* Whether its lock has been held for longer than anybody is to wait, and still is as far as we
+ * know. */
 bool box_is_stuck(struct box *box);
 
 /* For the keeper: the lock looks free: those that wait for it go on. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "box.h"
+#include "gprocfs.h"
 
 struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
 {
@@ -30,6 +31,8 @@ struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
         memcpy(copy, job->data, job->size_bytes);
         kept->data = copy;
         kept->owns_data = true;
+        kept->charged_bytes = job->size_bytes; /* at most a request's: never refused, but counted */
+        atomic_fetch_add(&job->fs->collected_bytes, job->size_bytes);
     }
     kept->on_heap = true;
     if (kept->req != NULL)
@@ -77,6 +80,8 @@ void job_end(struct job *job)
 
     if (job->owns_data)
         free((void *)job->data); /* ours since it was copied or handed over */
+    if (job->charged_bytes > 0)
+        atomic_fetch_sub(&box->fs->collected_bytes, job->charged_bytes);
     if (job->on_heap)
         free(job);
     box_put(box);

@@ -47,6 +47,7 @@ struct job {
     const void *
         data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
     bool owns_data;
+    size_t charged_bytes; /* how much of what all have collected is this job's */
     pid_t sender;
     mode_t mode;
     struct gproc_creator creator;

@@ -192,17 +192,9 @@ static void *keep(void *context)
             pause.tv_nsec = PAUSE_LEAST_NS;
         else if (pause.tv_nsec < PAUSE_MOST_NS)
             pause.tv_nsec *= 2;
-        if (stopping) {
-            while (watched != NULL) {
-                struct box *box = pop_watched(&watched);
-
-                box_lock_timed_out(box, -ENOTCONN);
-                box_put(box);
-            }
-            break;
-        }
-        sleep_until_woken(keeper, watched != NULL ? &pause : NULL);
-        look_at_all(keeper, watched);
+        if (!stopping)
+            sleep_until_woken(keeper, watched != NULL ? &pause : NULL);
+        look_at_all(keeper, watched); /* the last time, it frees the list for keeper_release() */
     } while (!stopping);
     return NULL;
 }
@@ -234,6 +226,17 @@ void keeper_stop(struct keeper *keeper)
     (void)pthread_mutex_unlock(&keeper->mutex);
     wake(keeper);
     (void)pthread_join(keeper->thread, NULL);
+}
+
+void keeper_release(struct keeper *keeper)
+{
+    struct box *box;
+
+    answer_abandoned(keeper->abandoned);
+    while ((box = pop_watched(&keeper->watched)) != NULL) {
+        box_lock_timed_out(box, -ENOTCONN);
+        box_put(box);
+    }
     (void)pthread_mutex_destroy(&keeper->mutex);
     (void)close(keeper->wake_fd);
 }

@@ -33,8 +33,12 @@ struct keeper {
 /* Starts the thread. 0 or a negative errno. */
 int keeper_start(struct keeper *keeper, struct gprocfs *fs);
 
-/* Answers all that waits for a lock, ends the thread. */
+/* Ends the thread. What comes in after it (the crew may still be at work) waits for
+ * keeper_release(). */
 void keeper_stop(struct keeper *keeper);
+
+/* Answers all that waits for a lock, and frees. Nobody else may be left who uses the keeper. */
+void keeper_release(struct keeper *keeper);
 
 /* The lock of this box is held by somebody else; there is a job that waits for it. */
 void keeper_watch(struct keeper *keeper, struct box *box);

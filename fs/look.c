@@ -169,10 +169,7 @@ static enum job_result answer_clear(struct job *job)
 /* Sets the times of an open file to what was asked for. */
 static int change_times(const char *path, const struct stat *attributes, int to_set)
 {
-    struct timespec times[2] = {
-        {0, UTIME_OMIT},
-        {0, UTIME_OMIT}
-    };
+    struct timespec times[2] = {{0, UTIME_OMIT}, {0, UTIME_OMIT}};
 
     if (to_set & FUSE_SET_ATTR_ATIME_NOW)
         times[0].tv_nsec = UTIME_NOW;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,37 @@ static int open_place(struct gproc_place *place, const char *named,
     return result;
 }
 
+/* Whether `path` leads through what is mounted on `mountpoint`, which is absolute. */
+static bool is_below(const char *path, const char *mountpoint)
+{
+    size_t length = strlen(mountpoint);
+    char whole[PATH_MAX];
+
+    if (realpath(path, whole) == NULL)
+        return false;
+    if (length == 1) /* "/" */
+        return true;
+    return strncmp(whole, mountpoint, length) == 0 &&
+           (whole[length] == '/' || whole[length] == '\0');
+}
+
+/*
+ * Both directories are looked up by their paths again and again. A path through the mount would
+ * have the daemon wait for itself, inside the kernel, where not even SIGKILL ends it.
+ */
+static int check_paths(const struct gprocfs *fs, const char *mountpoint)
+{
+    char whole[PATH_MAX];
+
+    if (realpath(mountpoint, whole) == NULL)
+        return -errno;
+    if (!is_below(fs->mailboxes.path, whole) && !is_below(fs->locks.path, whole))
+        return 0;
+    log_error("%s: mounted here, gprocfs would hide the mailboxes or their locks from itself",
+              mountpoint);
+    return -EINVAL;
+}
+
 /* Whether the mount would hide the mailboxes: Go programs would send through it, and be framed
  * twice. */
 static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
@@ -107,7 +139,7 @@ static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
                   mountpoint);
         return -EINVAL;
     }
-    return 0;
+    return check_paths(fs, mountpoint);
 }
 
 /* Descriptors are what a mailbox in flight costs: as many as we may have. */
@@ -201,8 +233,11 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
     if (result == 0) {
         result = serve(session);
         keeper_stop(&fs->keeper);
+        crew_stop(&fs->crew);
+        keeper_release(&fs->keeper);
+    } else {
+        crew_stop(&fs->crew);
     }
-    crew_stop(&fs->crew);
     fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
     boxes_each(&fs->boxes, take_return);
     return result;

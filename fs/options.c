@@ -1,5 +1,6 @@
 #include "options.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,23 +34,21 @@ struct row {
     }
 
 static const struct row rows[] = {
-    {FIELD("-h",                                          show_help,           1),                                                   "-h, --help", "show this and exit"},
-    {FIELD("--help",                               show_help,                                                  1),                                                                                         NULL, NULL},
-    {FIELD("-V",                                                 show_version,               1),"-V, --version",
-     "show the versions of gprocfs and libfuse and exit"},
-    {FIELD("--version",                                          show_version, 1),                                     NULL, NULL},
-    {FIELD("-f", foreground,                    1),                                                        "-f", "stay in the foreground"},
-    {FIELD("-d",                                                 debug,                                                                1),                                                                            "-d, -o debug", "show every request on stderr; implies -f"},
-    {FIELD("debug",                                          debug,                                                   1),                                                                                  NULL, NULL},
-    {{"-s", UINT_MAX, FUSE_OPT_KEY_DISCARD},
-     "-s",                                              "accepted; requests are never served one by one"                                                                                        },
-    {FIELD("lockdir=%s",                                                 lock_directory,0),"-o lockdir=DIR", "where the locks are"},
-    {FIELD("lock_timeout=%u",                                       lock_timeout_s,            0),            "-o lock_timeout=SECONDS",
+    {FIELD("-h", show_help, 1), "-h, --help", "show this and exit"},
+    {FIELD("--help", show_help, 1), NULL, NULL},
+    {FIELD("-V", show_version, 1), "-V, --version", "show the versions and exit"},
+    {FIELD("--version", show_version, 1), NULL, NULL},
+    {FIELD("-f", foreground, 1), "-f", "stay in the foreground"},
+    {FIELD("-d", debug, 1), "-d, -o debug", "show every request on stderr; implies -f"},
+    {FIELD("debug", debug, 1), NULL, NULL},
+    {{"-s", UINT_MAX, FUSE_OPT_KEY_DISCARD}, "-s", "accepted, without effect"},
+    {FIELD("lockdir=%s", lock_directory, 0), "-o lockdir=DIR", "where the locks are"},
+    {FIELD("lock_timeout=%s", lock_timeout_text, 0), "-o lock_timeout=SECONDS",
      "how long a held lock is waited for (5; 0: for ever)"},
-    {FIELD("max_message=%llu",                                               message_most_bytes,                                                                  0),                                                                                 "-o max_message=BYTES",
+    {FIELD("max_message=%s", message_most_text, 0), "-o max_message=BYTES",
      "the largest message (67108864)"},
-    {FIELD("live",   live,1),"-o live", "send to no process that does not exist"},
-    {{"ro", UINT_MAX, KEY_READ_ONLY},                                                 "-o ro",                                                              "look only: nothing is sent or taken"                                                                                                                                                                       },
+    {FIELD("live", live, 1), "-o live", "send to no process that does not exist"},
+    {{"ro", UINT_MAX, KEY_READ_ONLY}, "-o ro", "look only: nothing is sent or taken"},
 };
 
 enum {
@@ -90,13 +89,39 @@ static int take_argument(void *data, const char *argument, int key, struct fuse_
     return options->mountpoint != NULL ? 0 : -1;
 }
 
-static bool are_sound(const struct options *options)
+/* True and `*value` for a decimal number up to `most`; `text` NULL leaves the value as it is. */
+static bool is_number(const char *text, unsigned long long most, unsigned long long *value)
 {
+    unsigned long long read;
+    char *end;
+
+    if (text == NULL)
+        return true;
+    errno = 0;
+    read = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || read > most)
+        return false;
+    *value = read;
+    return true;
+}
+
+static bool are_sound(struct options *options)
+{
+    if ((options->mailbox_directory != NULL && options->mailbox_directory[0] == '\0') ||
+        (options->lock_directory != NULL && options->lock_directory[0] == '\0')) {
+        (void)fprintf(stderr, "gprocfs: a directory has no name\n");
+        return false;
+    }
     if (options->mountpoint == NULL) {
         (void)fprintf(stderr, "gprocfs: no mountpoint; try gprocfs -h\n");
         return false;
     }
-    if (options->message_most_bytes == 0 ||
+    if (!is_number(options->lock_timeout_text, UINT32_MAX, &options->lock_timeout_s)) {
+        (void)fprintf(stderr, "gprocfs: lock_timeout is a number of seconds\n");
+        return false;
+    }
+    if (!is_number(options->message_most_text, UINT64_MAX, &options->message_most_bytes) ||
+        options->message_most_bytes == 0 ||
         options->message_most_bytes > GPROC_FRAME_PAYLOAD_MAX_BYTES) {
         (void)fprintf(stderr, "gprocfs: max_message must be from 1 to %zu\n",
                       GPROC_FRAME_PAYLOAD_MAX_BYTES);
@@ -136,4 +161,6 @@ void options_release(struct options *options)
     free(options->mailbox_directory);
     free(options->mountpoint);
     free(options->lock_directory);
+    free(options->lock_timeout_text);
+    free(options->message_most_text);
 }

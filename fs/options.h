@@ -13,7 +13,9 @@ struct options {
     char *mailbox_directory; /* owned; NULL: the environment says */
     char *mountpoint;        /* owned */
     char *lock_directory;    /* owned; NULL: the environment says */
-    unsigned int lock_timeout_s;
+    char *lock_timeout_text; /* owned; as given, or NULL */
+    char *message_most_text; /* owned; as given, or NULL */
+    unsigned long long lock_timeout_s;
     unsigned long long message_most_bytes;
     int live;
     int read_only;

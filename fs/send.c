@@ -228,7 +228,7 @@ static void hand_over(struct handle *handle, struct job *job)
     job->size_bytes = collected->size_bytes;
     job->sender = collected->sender;
     job->owns_data = true;
-    atomic_fetch_sub(&job->fs->collected_bytes, collected->size_bytes);
+    job->charged_bytes = collected->size_bytes; /* it is in memory until it has been sent */
     memset(collected, 0, sizeof(*collected));
     collected->begin = handle->collects ? end : 0;
 }

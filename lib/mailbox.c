@@ -189,8 +189,8 @@ int gproc_mailbox_append(struct gproc_mailbox *mailbox, int32_t sender, const vo
 {
     uint8_t header[GPROC_FRAME_HEADER_BYTES];
     struct iovec parts[2] = {
-        {header,          sizeof(header)},
-        {(void *)payload, payload_bytes }, /* writev does not write to it */
+        {header, sizeof(header)},
+        {(void *)payload, payload_bytes}, /* writev does not write to it */
     };
     off_t end;
     int result;

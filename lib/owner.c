@@ -134,9 +134,7 @@ free_it:
 /* Sets it off in `after_ms` milliseconds, 0 for now; or silences it with -1. */
 static int set_bell(struct gproc_owner *owner, int after_ms)
 {
-    struct itimerspec when = {
-        .it_value = {0, 0}
-    };
+    struct itimerspec when = {.it_value = {0, 0}};
 
     if (owner->bell_fd < 0 || (after_ms < 0 && !owner->bell_is_set))
         return 0;

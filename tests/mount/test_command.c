@@ -143,9 +143,9 @@ static void default_mailbox_directory_is_that_of_the_environment(void **state)
         const char *mailbox;
         const char *lock;
     } rows[] = {
-        {"TMPDIR=$W/a",                    "a/gproc/1", "a/gflock/1.lock"},
+        {"TMPDIR=$W/a", "a/gproc/1", "a/gflock/1.lock"},
         {"TMPDIR=$W/b gproc.tempdir=$W/c", "c/gproc/1", "b/gflock/1.lock"},
-        {"TMPDIR=$W/d gproc.tempdir=",     "d/gproc/1", "d/gflock/1.lock"},
+        {"TMPDIR=$W/d gproc.tempdir=", "d/gproc/1", "d/gflock/1.lock"},
     };
     struct mount *mount = mount_of(state);
 

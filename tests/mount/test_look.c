@@ -134,10 +134,7 @@ static void size_of_a_torn_message_counts_once_it_is_whole(void **state)
 
 static void times_owner_and_mode_are_those_of_the_file(void **state)
 {
-    static const struct timespec times[2] = {
-        {1000000000, 123456789},
-        {1234567890, 987654321}
-    };
+    static const struct timespec times[2] = {{1000000000, 123456789}, {1234567890, 987654321}};
     struct mount *mount = mount_of(state);
     struct stat above;
     struct stat below;
@@ -381,10 +378,7 @@ static void truncate_to_another_size_is_refused(void **state)
 
 static void chmod_chown_and_touch_act_on_the_file(void **state)
 {
-    static const struct timespec times[2] = {
-        {1000000001, 123456789},
-        {1234567891, 987654321}
-    };
+    static const struct timespec times[2] = {{1000000001, 123456789}, {1234567891, 987654321}};
     struct mount *mount = mount_of(state);
     struct stat below;
 

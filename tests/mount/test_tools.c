@@ -40,30 +40,30 @@ struct tool {
 
 /* What is sent is in work/in; one message must come of it. */
 static const struct tool senders[] = {
-    {"cat",     "cat in > $M/4711"                       },
-    {"cp",      "cp in $M/4711"                          },
-    {"dd",      "dd if=in of=$M/4711 bs=64k status=none" },
-    {"tee",     "tee $M/4711 < in > /dev/null"           },
-    {"head",    "head -c 100000000 in > $M/4711"         },
+    {"cat", "cat in > $M/4711"},
+    {"cp", "cp in $M/4711"},
+    {"dd", "dd if=in of=$M/4711 bs=64k status=none"},
+    {"tee", "tee $M/4711 < in > /dev/null"},
+    {"head", "head -c 100000000 in > $M/4711"},
     {"python3", "python3 -c 'import sys; open(sys.argv[1], \"wb\").write(open(\"in\", "
                 "\"rb\").read())' $M/4711"},
-    {"perl",    "perl -e 'local $/; open I, \"<in\"; open O, \">$ARGV[0]\" or die; print O <I>;"
-             " close O or die' $M/4711"      },
+    {"perl", "perl -e 'local $/; open I, \"<in\"; open O, \">$ARGV[0]\" or die; print O <I>;"
+             " close O or die' $M/4711"},
 };
 enum { SENDERS = sizeof(senders) / sizeof(senders[0]) };
 
 /* What is received must be in work/out. */
 static const struct tool receivers[] = {
-    {"cat",     "cat $M/4711 > out"                      },
-    {"cat",     "cat < $M/4711 > out"                    },
-    {"cp",      "cp $M/4711 out"                         },
-    {"dd",      "dd if=$M/4711 of=out bs=64k status=none"},
-    {"tee",     "tee out < $M/4711 > /dev/null"          },
-    {"head",    "head -c 100000000 $M/4711 > out"        },
+    {"cat", "cat $M/4711 > out"},
+    {"cat", "cat < $M/4711 > out"},
+    {"cp", "cp $M/4711 out"},
+    {"dd", "dd if=$M/4711 of=out bs=64k status=none"},
+    {"tee", "tee out < $M/4711 > /dev/null"},
+    {"head", "head -c 100000000 $M/4711 > out"},
     {"python3", "python3 -c 'import sys; open(\"out\", \"wb\").write(open(sys.argv[1], "
                 "\"rb\").read())' $M/4711"},
-    {"perl",    "perl -e 'local $/; open I, \"<$ARGV[0]\" or die; open O, \">out\"; print O <I>;"
-             " close O or die' $M/4711"      },
+    {"perl", "perl -e 'local $/; open I, \"<$ARGV[0]\" or die; open O, \">out\"; print O <I>;"
+             " close O or die' $M/4711"},
 };
 enum { RECEIVERS = sizeof(receivers) / sizeof(receivers[0]) };
 
@@ -168,14 +168,14 @@ static void every_tool_receives_all_that_waits(void **state)
 static void appending_tools_lose_nothing(void **state)
 {
     static const struct tool tools[] = {
-        {"tee",     "tee -a $M/4711 < in > /dev/null"                                 },
-        {"cat",     "cat in >> $M/4711"                                               },
-        {"cat",     "cat in 1<> $M/4711"                                              },
-        {"dd",      "dd if=in of=$M/4711 oflag=append conv=notrunc bs=64k status=none"},
+        {"tee", "tee -a $M/4711 < in > /dev/null"},
+        {"cat", "cat in >> $M/4711"},
+        {"cat", "cat in 1<> $M/4711"},
+        {"dd", "dd if=in of=$M/4711 oflag=append conv=notrunc bs=64k status=none"},
         {"python3", "python3 -c 'import sys; open(sys.argv[1], \"ab\").write(open(\"in\", \"rb\")"
-                    ".read())' $M/4711"                            },
-        {"perl",    "perl -e 'local $/; open I, \"<in\"; open O, \">>$ARGV[0]\" or die;"
-                 " print O <I>; close O or die' $M/4711"              },
+                    ".read())' $M/4711"},
+        {"perl", "perl -e 'local $/; open I, \"<in\"; open O, \">>$ARGV[0]\" or die;"
+                 " print O <I>; close O or die' $M/4711"},
     };
     struct mount *mount = mount_of(state);
 
@@ -257,12 +257,7 @@ static void sendfile_takes_whole_messages_and_loses_nothing(void **state)
         "python3 -c 'import shutil, sys; shutil.copyfile(sys.argv[1], \"out\")'"
         " $M/4711 &&"
         " cat $M/4711 >> out && cmp in out";
-    static const size_t parts[][3] = {
-        {5,       0, 0    },
-        {5,       7, 9    },
-        {8193,    1, 4096 },
-        {5000000, 1, 70000}
-    };
+    static const size_t parts[][3] = {{5, 0, 0}, {5, 7, 9}, {8193, 1, 4096}, {5000000, 1, 70000}};
     struct mount *mount = mount_of(state);
 
     if (!process_has("python3"))

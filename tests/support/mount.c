@@ -231,7 +231,7 @@ static int erase(const struct mount *mount)
 static void keep(const struct mount *mount, int orders, int test_pidfd, int64_t timeout_ms)
 {
     struct pollfd wait[2] = {
-        {.fd = orders,     .events = POLLIN},
+        {.fd = orders, .events = POLLIN},
         {.fd = test_pidfd, .events = POLLIN},
     };
 
@@ -346,8 +346,8 @@ static bool becomes_mounted(const struct mount *mount)
 
     while (!(mounted = is_mounted(mount->mnt)) && !ended && process_clock_ms() < deadline_ms) {
         struct pollfd wait[2] = {
-            {.fd = changes,             .events = POLLPRI},
-            {.fd = mount->daemon_pidfd, .events = POLLIN },
+            {.fd = changes, .events = POLLPRI},
+            {.fd = mount->daemon_pidfd, .events = POLLIN},
         };
 
         (void)poll(wait, 2, 100);

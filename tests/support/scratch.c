@@ -192,10 +192,7 @@ void scratch_delete(const char *path)
 
 void scratch_age(const struct scratch *scratch, pid_t pid, double seconds)
 {
-    struct timespec times[2] = {
-        {.tv_nsec = UTIME_OMIT},
-        { 0,                    0}
-    };
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {0, 0}};
     double when;
 
     clock_gettime(CLOCK_REALTIME, &times[1]);

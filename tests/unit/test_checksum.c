@@ -42,12 +42,9 @@ static void test_known_sums(void **state)
         const char *text;
         uint32_t sum;
     } rows[] = {
-        {"",             0    },
-        {"a",            97   },
-        {"reload",       631  },
-        {"\xff",         255  },
-        {"\x80\x80",     256  },
-        {"\xfd\xe6\xf1", 0x2d4}, /* the first of the reference's mailboxes */
+        {"", 0},           {"a", 97},
+        {"reload", 631},   {"\xff", 255},
+        {"\x80\x80", 256}, {"\xfd\xe6\xf1", 0x2d4}, /* the first of the reference's mailboxes */
     };
 
     (void)state;

@@ -385,10 +385,10 @@ static void what_cannot_be_opened_is_told_and_leaves_nothing(void **state)
         struct gproc_options options;
         int error;
     } rows[] = {
-        {{missing, scratch->locks},     -ENOENT },
-        {{scratch->mailboxes, missing}, -ENOENT },
-        {{file, scratch->locks},        -ENOTDIR},
-        {{linked, scratch->locks},      -ENOTDIR}, /* or ELOOP, as the kernel pleases */
+        {{missing, scratch->locks}, -ENOENT},
+        {{scratch->mailboxes, missing}, -ENOENT},
+        {{file, scratch->locks}, -ENOTDIR},
+        {{linked, scratch->locks}, -ENOTDIR}, /* or ELOOP, as the kernel pleases */
     };
 
     snprintf(missing, sizeof(missing), "%s/missing/gproc", scratch->path);

@@ -251,14 +251,14 @@ static void after_the_first(struct fixture *fixture)
  */
 
 static const struct scenario scenarios[] = {
-  /* what, payload_bytes, damaged, out_of_order, late */
-    {"small",                    20,     false, false, false},
-    {"small, one arrives later", 20,     false, false, true },
-    {"small, out of order",      20,     false, true,  true },
-    {"small, damaged",           20,     true,  false, true },
-    {"large",                    130000, false, false, false},
-    {"large, one arrives later", 130000, false, false, true },
-    {"large, out of order",      130000, false, true,  true },
+    /* what, payload_bytes, damaged, out_of_order, late */
+    {"small", 20, false, false, false},
+    {"small, one arrives later", 20, false, false, true},
+    {"small, out of order", 20, false, true, true},
+    {"small, damaged", 20, true, false, true},
+    {"large", 130000, false, false, false},
+    {"large, one arrives later", 130000, false, false, true},
+    {"large, out of order", 130000, false, true, true},
 };
 
 enum {

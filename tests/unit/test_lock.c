@@ -314,11 +314,11 @@ static const struct {
     const char *what;
     void (*happen)(void **state);
 } accidents[] = {
-    {"file deleted",           delete_file               },
-    {"file replaced",          replace_file              },
-    {"directory deleted",      delete_directory          },
-    {"directory moved",        move_directory            },
-    {"directory replaced",     replace_directory         },
+    {"file deleted", delete_file},
+    {"file replaced", replace_file},
+    {"directory deleted", delete_directory},
+    {"directory moved", move_directory},
+    {"directory replaced", replace_directory},
     {"directory and file new", replace_directory_and_file},
 };
 
@@ -458,12 +458,12 @@ static void test_planted_things_are_refused_without_hanging(void **state)
         void (*plant)(const char *file);
         int error, or_error;
     } rows[] = {
-        {"link",          plant_link,          -ELOOP,  0      },
-        {"dangling link", plant_dangling_link, -ELOOP,  0      },
-        {"fifo",          plant_fifo,          -EINVAL, 0      },
-        {"directory",     plant_directory,     -EISDIR, 0      },
-        {"socket",        plant_socket,        -ENXIO,  0      },
-        {"device",        plant_device,        -EINVAL, -EACCES}, /* the latter: mounted nodev */
+        {"link", plant_link, -ELOOP, 0},
+        {"dangling link", plant_dangling_link, -ELOOP, 0},
+        {"fifo", plant_fifo, -EINVAL, 0},
+        {"directory", plant_directory, -EISDIR, 0},
+        {"socket", plant_socket, -ENXIO, 0},
+        {"device", plant_device, -EINVAL, -EACCES}, /* the latter: mounted nodev */
     };
     static const int64_t waits_ms[] = {GPROC_WAIT_NONE, GPROC_WAIT_FOREVER, DEADLINE_MS};
     struct fixture fixture = fixture_open(state);

@@ -125,14 +125,14 @@ static const struct {
     void (*plant)(const char *file);
     bool needs_root;
 } planted[] = {
-    {"link",          plant_link,          false},
+    {"link", plant_link, false},
     {"dangling link", plant_dangling_link, false},
-    {"hard link",     plant_hard_link,     false},
-    {"fifo",          plant_fifo,          false},
-    {"directory",     plant_directory,     false},
-    {"socket",        plant_socket,        false},
-    {"null",          plant_null,          true },
-    {"block device",  plant_block_device,  true },
+    {"hard link", plant_hard_link, false},
+    {"fifo", plant_fifo, false},
+    {"directory", plant_directory, false},
+    {"socket", plant_socket, false},
+    {"null", plant_null, true},
+    {"block device", plant_block_device, true},
 };
 
 static void expect_no_mailbox(struct fixture *fixture, const char *what)
@@ -396,10 +396,10 @@ static const struct {
     void (*happen)(void **state);
     bool has_mailbox;
 } accidents[] = {
-    {"deleted",                        delete_directory,              false},
-    {"moved",                          move_directory,                false},
-    {"replaced",                       replace_directory,             false},
-    {"replaced by one with a mailbox", replace_directory_and_mailbox, true },
+    {"deleted", delete_directory, false},
+    {"moved", move_directory, false},
+    {"replaced", replace_directory, false},
+    {"replaced by one with a mailbox", replace_directory_and_mailbox, true},
 };
 
 enum {

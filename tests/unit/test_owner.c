@@ -88,14 +88,14 @@ static void what_is_older_than_ten_seconds_is_thrown_away_and_what_is_younger_ke
         int flags;
         bool kept;
     } rows[] = {
-        {0,      0,                true },
-        {5,      0,                true },
-        {-3600,  0,                true }, /* a clock that was set back */
-        {10.001, 0,                false},
-        {11,     0,                false},
-        {1e8,    0,                false},
-        {1e8,    GPROC_OWNER_KEEP, true },
-        {0,      GPROC_OWNER_KEEP, true },
+        {0, 0, true},
+        {5, 0, true},
+        {-3600, 0, true}, /* a clock that was set back */
+        {10.001, 0, false},
+        {11, 0, false},
+        {1e8, 0, false},
+        {1e8, GPROC_OWNER_KEEP, true},
+        {0, GPROC_OWNER_KEEP, true},
     };
     struct scratch *scratch = *state;
 

@@ -22,50 +22,50 @@ static void test_name_is_a_decimal_pid_without_leading_zeros(void **state)
         const char *name;
         pid_t pid; /* 0: no mailbox */
     } rows[] = {
-        {"1",                     1         },
-        {"9",                     9         },
-        {"10",                    10        },
-        {"4711",                  4711      },
-        {"999999999",             999999999 },
-        {"1000000000",            1000000000},
-        {"2147483646",            2147483646},
-        {"2147483647",            2147483647},
-        {"2147483648",            0         },
-        {"2147483650",            0         },
-        {"2147483657",            0         },
-        {"4294967295",            0         },
-        {"4294967296",            0         },
-        {"4294967297",            0         }, /* 1 in 32 bits */
-        {"9999999999",            0         },
-        {"9223372036854775808",   0         },
-        {"18446744073709551617",  0         }, /* 1 in 64 bits */
-        {"340282366920938463463", 0         },
-        {"0",                     0         },
-        {"00",                    0         },
-        {"01",                    0         },
-        {"-1",                    0         },
-        {"+1",                    0         },
-        {" 1",                    0         },
-        {"1 ",                    0         },
-        {"1\n",                   0         },
-        {"1.",                    0         },
-        {"1.lock",                0         },
-        {"0x1",                   0         },
-        {"1e3",                   0         },
-        {"1a",                    0         },
-        {"a1",                    0         },
-        {"1/",                    0         },
-        {"/1",                    0         },
-        {"1/2",                   0         },
-        {"",                      0         },
-        {".",                     0         },
-        {"..",                    0         },
-        {".gprocfs",              0         },
-        {"\xd9\xa1",              0         }, /* an Arabic one */
-        {"1\xff",                 0         },
-        {"/",                     0         }, /* the byte before '0' */
-        {":",                     0         }, /* the byte after '9' */
-        {"1:",                    0         },
+        {"1", 1},
+        {"9", 9},
+        {"10", 10},
+        {"4711", 4711},
+        {"999999999", 999999999},
+        {"1000000000", 1000000000},
+        {"2147483646", 2147483646},
+        {"2147483647", 2147483647},
+        {"2147483648", 0},
+        {"2147483650", 0},
+        {"2147483657", 0},
+        {"4294967295", 0},
+        {"4294967296", 0},
+        {"4294967297", 0}, /* 1 in 32 bits */
+        {"9999999999", 0},
+        {"9223372036854775808", 0},
+        {"18446744073709551617", 0}, /* 1 in 64 bits */
+        {"340282366920938463463", 0},
+        {"0", 0},
+        {"00", 0},
+        {"01", 0},
+        {"-1", 0},
+        {"+1", 0},
+        {" 1", 0},
+        {"1 ", 0},
+        {"1\n", 0},
+        {"1.", 0},
+        {"1.lock", 0},
+        {"0x1", 0},
+        {"1e3", 0},
+        {"1a", 0},
+        {"a1", 0},
+        {"1/", 0},
+        {"/1", 0},
+        {"1/2", 0},
+        {"", 0},
+        {".", 0},
+        {"..", 0},
+        {".gprocfs", 0},
+        {"\xd9\xa1", 0}, /* an Arabic one */
+        {"1\xff", 0},
+        {"/", 0}, /* the byte before '0' */
+        {":", 0}, /* the byte after '9' */
+        {"1:", 0},
     };
 
     (void)state;
@@ -100,13 +100,13 @@ static void test_names_are_written_as_they_are_read(void **state)
         pid_t pid;
         const char *mailbox, *lock;
     } rows[] = {
-        {1,          "1",          "1.lock"         },
-        {9,          "9",          "9.lock"         },
-        {10,         "10",         "10.lock"        },
-        {100,        "100",        "100.lock"       },
-        {4711,       "4711",       "4711.lock"      },
+        {1, "1", "1.lock"},
+        {9, "9", "9.lock"},
+        {10, "10", "10.lock"},
+        {100, "100", "100.lock"},
+        {4711, "4711", "4711.lock"},
         {1000000000, "1000000000", "1000000000.lock"},
-        {INT32_MAX,  "2147483647", "2147483647.lock"},
+        {INT32_MAX, "2147483647", "2147483647.lock"},
     };
 
     (void)state;
@@ -138,17 +138,17 @@ static void test_directories_follow_the_environment_and_empty_is_unset(void **st
         const char *gproc, *tmp;
         const char *mailboxes, *locks;
     } rows[] = {
-        {NULL,    NULL,    "/tmp/gproc",  "/tmp/gflock" },
-        {NULL,    "",      "/tmp/gproc",  "/tmp/gflock" },
-        {NULL,    "/t",    "/t/gproc",    "/t/gflock"   },
-        {"",      NULL,    "/tmp/gproc",  "/tmp/gflock" },
-        {"",      "",      "/tmp/gproc",  "/tmp/gflock" },
-        {"",      "/t",    "/t/gproc",    "/t/gflock"   },
-        {"/g",    NULL,    "/g/gproc",    "/tmp/gflock" },
-        {"/g",    "",      "/g/gproc",    "/tmp/gflock" },
-        {"/g",    "/t",    "/g/gproc",    "/t/gflock"   },
-        {"rel",   "ative", "rel/gproc",   "ative/gflock"},
-        {" ",     " ",     " /gproc",     " /gflock"    },
+        {NULL, NULL, "/tmp/gproc", "/tmp/gflock"},
+        {NULL, "", "/tmp/gproc", "/tmp/gflock"},
+        {NULL, "/t", "/t/gproc", "/t/gflock"},
+        {"", NULL, "/tmp/gproc", "/tmp/gflock"},
+        {"", "", "/tmp/gproc", "/tmp/gflock"},
+        {"", "/t", "/t/gproc", "/t/gflock"},
+        {"/g", NULL, "/g/gproc", "/tmp/gflock"},
+        {"/g", "", "/g/gproc", "/tmp/gflock"},
+        {"/g", "/t", "/g/gproc", "/t/gflock"},
+        {"rel", "ative", "rel/gproc", "ative/gflock"},
+        {" ", " ", " /gproc", " /gflock"},
         {"/g %s", "/t %n", "/g %s/gproc", "/t %n/gflock"},
     };
 
@@ -201,8 +201,8 @@ static void test_path_that_does_not_fit_is_an_error_and_no_overrun(void **state)
         int (*directory)(char *path, size_t size_bytes);
         const char *path;
     } rows[] = {
-        {gproc_mailbox_directory, "/some/where/gproc" },
-        {gproc_lock_directory,    "/some/where/gflock"},
+        {gproc_mailbox_directory, "/some/where/gproc"},
+        {gproc_lock_directory, "/some/where/gflock"},
     };
 
     (void)state;

@@ -51,11 +51,8 @@ static void test_missing_directory_is_made_with_its_mode_less_umask(void **state
     static const struct {
         mode_t mode, mask, expected;
     } rows[] = {
-        {0777, 0,    0777},
-        {0777, 022,  0755},
-        {0777, 077,  0700},
-        {0700, 022,  0700},
-        {0755, 0002, 0755},
+        {0777, 0, 0777},   {0777, 022, 0755},  {0777, 077, 0700},
+        {0700, 022, 0700}, {0755, 0002, 0755},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -100,15 +97,9 @@ static void test_what_is_no_directory_is_refused_without_hanging_and_holds_nothi
         const char *name;
         int error, or_error;
     } rows[] = {
-        {"file",           -ENOTDIR, 0     },
-        {"fifo",           -ENOTDIR, 0     },
-        {"dangling",       -ENOTDIR, -ELOOP},
-        {"link",           -ENOTDIR, -ELOOP},
-        {"link/",          -ENOTDIR, -ELOOP},
-        {"link//",         -ENOTDIR, -ELOOP},
-        {"file/below",     -ENOTDIR, 0     },
-        {"no/parent",      -ENOENT,  0     },
-        {"dangling/below", -ENOENT,  0     },
+        {"file", -ENOTDIR, 0},       {"fifo", -ENOTDIR, 0},       {"dangling", -ENOTDIR, -ELOOP},
+        {"link", -ENOTDIR, -ELOOP},  {"link/", -ENOTDIR, -ELOOP}, {"link//", -ENOTDIR, -ELOOP},
+        {"file/below", -ENOTDIR, 0}, {"no/parent", -ENOENT, 0},   {"dangling/below", -ENOENT, 0},
     };
     struct gproc_place place;
     size_t before;

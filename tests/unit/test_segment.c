@@ -350,31 +350,31 @@ static void test_hostile_headers_are_not_believed(void **state)
         size_t at_too;
         uint64_t value_too;
     } rows[] = {
-        {"as it is",           0,       100, 0,   8,    2,                 0,    0         },
-        {"no magic",           -EILSEQ, 0,   0,   0,    0,                 8,    2         },
-        {"another version",    -EILSEQ, 0,   0,   0,    0x3273666f637270,  8,    2         },
-        {"state 0",            -EILSEQ, 0,   0,   8,    0,                 0,    0         },
-        {"state 4",            -EILSEQ, 0,   0,   8,    4,                 0,    0         },
-        {"state 255",          -EILSEQ, 0,   0,   8,    255,               0,    0         },
-        {"size less",          0,       99,  0,   24,   99,                0,    0         },
-        {"size none",          0,       0,   0,   24,   0,                 0,    0         },
-        {"size one more",      0,       100, 0,   24,   101,               0,    0         },
-        {"size largest",       0,       100, 0,   24,   INT64_MAX,         0,    0         },
-        {"size negative",      0,       100, 0,   24,   UINT64_MAX,        0,    0         },
-        {"size most negative", 0,       100, 0,   24,   (uint64_t)1 << 63, 0,    0         },
-        {"cursor inside",      0,       100, 50,  48,   50,                0,    0         },
-        {"cursor at the end",  0,       100, 100, 48,   100,               0,    0         },
-        {"cursor past it",     0,       100, 0,   48,   101,               0,    0         },
-        {"cursor largest",     0,       100, 0,   48,   INT64_MAX,         0,    0         },
-        {"cursor negative",    0,       100, 0,   48,   UINT64_MAX,        0,    0         },
-        {"cursor past size",   0,       50,  0,   48,   51,                24,   50        },
-        {"hole of all",        0,       100, 0,   64,   0,                 72,   100       },
-        {"hole past the end",  0,       100, 0,   64,   0,                 72,   101       },
-        {"hole backwards",     0,       100, 0,   64,   50,                72,   40        },
-        {"hole negative",      0,       100, 0,   64,   UINT64_MAX,        72,   UINT64_MAX},
-        {"hole to infinity",   0,       100, 0,   64,   10,                72,   INT64_MAX },
-        {"hole empty",         0,       100, 0,   64,   10,                72,   10        },
-        {"last hole",          0,       100, 0,   4080, 10,                4088, 20        },
+        {"as it is", 0, 100, 0, 8, 2, 0, 0},
+        {"no magic", -EILSEQ, 0, 0, 0, 0, 8, 2},
+        {"another version", -EILSEQ, 0, 0, 0, 0x3273666f637270, 8, 2},
+        {"state 0", -EILSEQ, 0, 0, 8, 0, 0, 0},
+        {"state 4", -EILSEQ, 0, 0, 8, 4, 0, 0},
+        {"state 255", -EILSEQ, 0, 0, 8, 255, 0, 0},
+        {"size less", 0, 99, 0, 24, 99, 0, 0},
+        {"size none", 0, 0, 0, 24, 0, 0, 0},
+        {"size one more", 0, 100, 0, 24, 101, 0, 0},
+        {"size largest", 0, 100, 0, 24, INT64_MAX, 0, 0},
+        {"size negative", 0, 100, 0, 24, UINT64_MAX, 0, 0},
+        {"size most negative", 0, 100, 0, 24, (uint64_t)1 << 63, 0, 0},
+        {"cursor inside", 0, 100, 50, 48, 50, 0, 0},
+        {"cursor at the end", 0, 100, 100, 48, 100, 0, 0},
+        {"cursor past it", 0, 100, 0, 48, 101, 0, 0},
+        {"cursor largest", 0, 100, 0, 48, INT64_MAX, 0, 0},
+        {"cursor negative", 0, 100, 0, 48, UINT64_MAX, 0, 0},
+        {"cursor past size", 0, 50, 0, 48, 51, 24, 50},
+        {"hole of all", 0, 100, 0, 64, 0, 72, 100},
+        {"hole past the end", 0, 100, 0, 64, 0, 72, 101},
+        {"hole backwards", 0, 100, 0, 64, 50, 72, 40},
+        {"hole negative", 0, 100, 0, 64, UINT64_MAX, 72, UINT64_MAX},
+        {"hole to infinity", 0, 100, 0, 64, 10, 72, INT64_MAX},
+        {"hole empty", 0, 100, 0, 64, 10, 72, 10},
+        {"last hole", 0, 100, 0, 4080, 10, 4088, 20},
     };
     struct fixture *fixture = fixture_open(state);
     uint8_t file[FILE_BYTES];
@@ -510,20 +510,10 @@ static void test_neighbouring_holes_become_one(void **state)
         off_t starts[4]; /* of holes of ten bytes, in the order in which they come; 0: no more */
         size_t holes;
     } rows[] = {
-        {{10, 20, 0, 0},   1},
-        {{20, 10, 0, 0},   1},
-        {{10, 30, 0, 0},   2},
-        {{10, 30, 20, 0},  1},
-        {{30, 10, 20, 0},  1},
-        {{10, 20, 30, 40}, 1},
-        {{40, 30, 20, 10}, 1},
-        {{10, 40, 20, 30}, 1},
-        {{40, 10, 20, 30}, 1},
-        {{10, 40, 30, 20}, 1},
-        {{20, 40, 10, 30}, 1},
-        {{10, 30, 50, 0},  3},
-        {{10, 30, 50, 20}, 2},
-        {{50, 30, 10, 40}, 2},
+        {{10, 20, 0, 0}, 1},   {{20, 10, 0, 0}, 1},   {{10, 30, 0, 0}, 2},   {{10, 30, 20, 0}, 1},
+        {{30, 10, 20, 0}, 1},  {{10, 20, 30, 40}, 1}, {{40, 30, 20, 10}, 1}, {{10, 40, 20, 30}, 1},
+        {{40, 10, 20, 30}, 1}, {{10, 40, 30, 20}, 1}, {{20, 40, 10, 30}, 1}, {{10, 30, 50, 0}, 3},
+        {{10, 30, 50, 20}, 2}, {{50, 30, 10, 40}, 2},
     };
     struct fixture *fixture = fixture_open(state);
 
@@ -654,10 +644,7 @@ static void test_killed_after_the_mailbox_was_emptied_the_segment_has_all(void *
         if (which == BEGINS_THE_SAME)
             append_to_mailbox(fixture, fixture->data, fixture->ends[2]);
         if (which == SAME_AGAIN) {
-            const struct timespec times[2] = {
-                {0, UTIME_OMIT},
-                {5, 5         }
-            };
+            const struct timespec times[2] = {{0, UTIME_OMIT}, {5, 5}};
 
             append_to_mailbox(fixture, fixture->data, fixture->data_bytes);
             assert_int_equal(futimens(fixture->mailbox.fd, times), 0);
@@ -667,10 +654,7 @@ static void test_killed_after_the_mailbox_was_emptied_the_segment_has_all(void *
         } else {
             if (which == NEW_FILE) {
                 /* Alike in all but the inode. */
-                const struct timespec times[2] = {
-                    {0, UTIME_OMIT},
-                    fixture->segment.modified
-                };
+                const struct timespec times[2] = {{0, UTIME_OMIT}, fixture->segment.modified};
                 const char *other_file = temporary_path(*state, "other");
 
                 temporary_write(other_file, fixture->data, fixture->data_bytes);
