@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "gprocfs.h"
 #include "lock.h"
 #include "mailbox.h"
 
@@ -39,17 +40,34 @@ static bool in_group(fuse_req_t req, gid_t group)
     return found;
 }
 
-static bool may_write(fuse_req_t req, const struct stat *status)
+/* Whether the caller has all of `wanted` (S_IROTH, S_IWOTH), as the kernel would judge. */
+static bool may(fuse_req_t req, const struct stat *status, mode_t wanted)
 {
     uid_t uid = fuse_req_ctx(req)->uid;
+    mode_t mode = status->st_mode;
 
     if (uid == 0)
         return true;
     if (uid == status->st_uid)
-        return (status->st_mode & S_IWUSR) != 0;
-    if (in_group(req, status->st_gid))
-        return (status->st_mode & S_IWGRP) != 0;
-    return (status->st_mode & S_IWOTH) != 0;
+        mode >>= 6;
+    else if (in_group(req, status->st_gid))
+        mode >>= 3;
+    return (mode & wanted) == wanted;
+}
+
+/* Receiving changes the mailbox: who reads must be allowed to write as well. */
+static mode_t wanted_for(bool reads)
+{
+    return reads ? S_IROTH | S_IWOTH : S_IWOTH;
+}
+
+int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
+                 bool reads, bool writes)
+{
+    if (status->st_uid == grant->uid && status->st_gid == grant->gid &&
+        status->st_mode == grant->mode)
+        return 0;
+    return (reads || writes) && may(req, status, wanted_for(reads)) ? 0 : -ESTALE;
 }
 
 struct gproc_creator access_creator(fuse_req_t req)
@@ -60,7 +78,8 @@ struct gproc_creator access_creator(fuse_req_t req)
     return geteuid() == 0 ? creator : gproc_creator_self;
 }
 
-int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags)
+int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags,
+                struct access_grant *grant)
 {
     bool writes = (open_flags & O_ACCMODE) != O_RDONLY;
     bool reads = (open_flags & O_ACCMODE) != O_WRONLY;
@@ -74,8 +93,11 @@ int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags)
     result = gproc_mailbox_open(&mailbox, &fs->mailboxes, pid, reads ? O_RDWR : O_WRONLY);
     if (result < 0)
         return result == -ENOENT ? -ESTALE : result;
-    if (reads && !may_write(req, &mailbox.status))
+    if (reads && !may(req, &mailbox.status, S_IWOTH))
         result = -EACCES;
+    grant->uid = mailbox.status.st_uid;
+    grant->gid = mailbox.status.st_gid;
+    grant->mode = mailbox.status.st_mode;
     gproc_mailbox_close(&mailbox);
     return result < 0 ? result : gproc_lock_probe(&fs->locks, pid, access_creator(req));
 }

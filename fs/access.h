@@ -11,20 +11,38 @@
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
-#include "gprocfs.h"
 #include "lock.h"
+
+struct gprocfs;
 
 /* Whom a file belongs to that is made for this request: the caller, where we may give files away;
  * else us. */
 struct gproc_creator access_creator(fuse_req_t req);
 
+/* Of the mailbox for which an open was allowed. Under its name there may be another one later. */
+struct access_grant {
+    uid_t uid;
+    gid_t gid;
+    mode_t mode;
+};
+
 /*
  * 0, or -ESTALE: the mailbox has vanished, look again; -EACCES; -EROFS; -ESRCH: there is no such
  * process (with live); or what opening the mailbox or its lock says.
  */
-int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags);
+int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags,
+                struct access_grant *grant);
+
+/*
+ * Whether what was allowed at open holds for the mailbox as it is now: it is the same to look at,
+ * or the caller might open it anew. 0 or -ESTALE. `reads`, `writes`: what the descriptor is for.
+ */
+int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
+                 bool reads, bool writes);
 
 /* Creates the mailbox for the caller, with `mode`. 0 also where it is there already; or as above.
  */

@@ -7,7 +7,8 @@
 #include "gprocfs.h"
 #include "send.h"
 
-struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator)
+struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator,
+                          struct access_grant grant)
 {
     struct handle *handle = calloc(1, sizeof(*handle));
     int access = open_flags & O_ACCMODE;
@@ -24,6 +25,7 @@ struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator 
     handle->collects = handle->writes && ((open_flags & O_TRUNC) != 0 ||
                                           (open_flags & (O_EXCL | O_APPEND)) == O_EXCL);
     handle->creator = creator;
+    handle->grant = grant;
     (void)pthread_mutex_lock(&box->mutex);
     handle->next = box->handles;
     handle->link = &box->handles;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "access.h"
 #include "inflight.h"
 #include "job.h"
 #include "lock.h"
@@ -38,6 +39,7 @@ struct handle {
     bool writes;
     bool collects; /* one message at close; else one for each write */
     struct gproc_creator creator;
+    struct access_grant grant; /* what it was allowed for */
 
     /* The box's list of its open files. Protected by the box's mutex. */
     struct handle *next;
@@ -54,7 +56,8 @@ struct handle {
 
 /* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is
  * the caller's. */
-struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator);
+struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator,
+                          struct access_grant grant);
 
 /* Gives the reference back and frees. What was taken must have been given back before. */
 void handle_free(struct handle *handle);

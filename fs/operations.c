@@ -85,9 +85,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *attributes
 static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
 {
     struct gprocfs *fs = fs_of(req);
+    struct access_grant grant;
     struct handle *handle;
     struct box *box;
-    int result = access_open(fs, req, pid, info->flags);
+    int result = access_open(fs, req, pid, info->flags, &grant);
 
     if (result < 0)
         return result;
@@ -99,7 +100,7 @@ static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
         box_put(box);
         return -ETIMEDOUT;
     }
-    handle = handle_new(box, info->flags, access_creator(req));
+    handle = handle_new(box, info->flags, access_creator(req), grant);
     if (handle == NULL) {
         box_put(box);
         return -ENOMEM;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "access.h"
 #include "box.h"
 #include "frame.h"
 #include "gprocfs.h"
@@ -187,7 +188,10 @@ static enum job_result append(struct job *job)
         result = gproc_mailbox_create(&mailbox, &job->fs->mailboxes, job->box->pid, O_WRONLY,
                                       job->mode, job->creator);
         if (result >= 0) {
-            result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
+            if (result == 0) /* not made just now: it may be another one than was opened */
+                result = access_again(&job->handle->grant, job->req, &mailbox.status, false, true);
+            if (result >= 0)
+                result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
             gproc_mailbox_close(&mailbox);
         }
         gproc_lock_release(&lock);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "access.h"
 #include "box.h"
 #include "gprocfs.h"
 #include "log.h"
@@ -152,13 +153,39 @@ static int take_under_lock(struct job *job)
     return result;
 }
 
-/* Whether there is anything to take the lock for. */
-static bool has_mail(const struct job *job)
+/*
+ * Puts what is in flight aside, for the next mount to look at again: it was sent to the owner of a
+ * mailbox that is gone, and whoever made the new one is not to have it.
+ */
+static void part_from_foreign(struct box *box)
+{
+    struct handle *handle;
+
+    log_mailbox_note(box->pid, "it has another owner: what was in flight stays there");
+    (void)pthread_mutex_lock(&box->mutex);
+    for (handle = box->handles; handle != NULL; handle = handle->next)
+        handle->taken = NULL; /* it goes with the rest */
+    (void)pthread_mutex_unlock(&box->mutex);
+    gproc_inflight_release(&box->inflight);
+    gproc_inflight_init(&box->inflight, &box->fs->store, box->pid);
+    box->damage_told_bytes = 0;
+}
+
+/* Looks at the mailbox before anything is handed over. 1: there may be mail; 0: there is none;
+ * -ESTALE: not for you. */
+static int look_first(const struct job *job)
 {
     struct stat status;
+    int result = gproc_mailbox_stat(&job->fs->mailboxes, job->box->pid, &status);
 
-    return gproc_mailbox_stat(&job->fs->mailboxes, job->box->pid, &status) == 0 &&
-           status.st_size > 0;
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
+    result = access_again(&job->handle->grant, job->req, &status, true, false);
+    if (result < 0)
+        return result;
+    if (gproc_inflight_is_foreign(&job->box->inflight, status.st_uid))
+        part_from_foreign(job->box);
+    return status.st_size > 0;
 }
 
 static enum job_result answer_read(struct job *job, int result)
@@ -178,20 +205,22 @@ static enum job_result read_next(struct job *job)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
     struct handle *handle = job->handle;
-    bool unsettled = gproc_inflight_is_unsettled(inflight);
-    int result;
+    int has_mail, result;
 
     if (job->offset != handle->position || job->size_bytes == 0)
         return answer_read(job, 0);
-    if (handle->taken != NULL)
-        return answer_read(job, 1);
     for (;;) {
         struct gproc_lock lock;
+        bool unsettled;
 
+        has_mail = look_first(job);
+        if (has_mail < 0 || handle->taken != NULL)
+            return answer_read(job, has_mail < 0 ? has_mail : 1);
+        unsettled = gproc_inflight_is_unsettled(inflight);
         result = unsettled ? 0 : pick_up(job);
         if (result != 0)
             return answer_read(job, result);
-        if (!unsettled && !has_mail(job))
+        if (!unsettled && !has_mail)
             return answer_read(job, 0);
         result = box_lock(job, &lock);
         if (result == -EWOULDBLOCK)
@@ -204,7 +233,6 @@ static enum job_result read_next(struct job *job)
             return JOB_DONE;
         if (result < 0)
             return answer_read(job, result);
-        unsettled = gproc_inflight_is_unsettled(inflight);
     }
 }
 
@@ -241,13 +269,17 @@ void take_release(struct handle *handle, fuse_req_t req)
 
 static int return_under_lock(struct box *box)
 {
-    mode_t mode = GPROC_MAILBOX_MODE & ~box->fs->umask;
     struct gproc_mailbox mailbox;
-    int result = gproc_mailbox_create(&mailbox, &box->fs->mailboxes, box->pid, O_RDWR, mode,
-                                      gproc_creator_self);
+    /* Deleted meanwhile, it is made again for nobody but us: who was to read it is not known. */
+    int result = gproc_mailbox_create(&mailbox, &box->fs->mailboxes, box->pid, O_RDWR,
+                                      S_IRUSR | S_IWUSR, gproc_creator_self);
 
     if (result < 0)
         return result;
+    if (gproc_inflight_is_foreign(&box->inflight, mailbox.status.st_uid)) {
+        gproc_mailbox_close(&mailbox);
+        return -EPERM;
+    }
     result = gproc_inflight_is_unsettled(&box->inflight)
                  ? gproc_inflight_settle(&box->inflight, &mailbox)
                  : 0;

@@ -367,6 +367,17 @@ void gproc_inflight_give_back(struct gproc_inflight *inflight, struct gproc_take
     taken->out = false;
 }
 
+bool gproc_inflight_is_foreign(const struct gproc_inflight *inflight, uid_t uid)
+{
+    const struct gproc_inflight_segment *segment;
+
+    for (segment = inflight->first; segment != NULL; segment = segment->next) {
+        if (segment->file.owner != 0 && segment->file.owner != (uint64_t)uid + 1)
+            return true;
+    }
+    return false;
+}
+
 bool gproc_inflight_is_empty(const struct gproc_inflight *inflight)
 {
     return inflight->first == NULL;
@@ -439,6 +450,7 @@ static int gather(struct gproc_inflight *inflight, struct gproc_inflight_segment
     int result;
 
     copy->serial = newest_serial(inflight);
+    copy->file.owner = inflight->first->file.owner;
     copy->file.fd = gproc_store_create(inflight->store, inflight->pid, &copy->serial);
     if (copy->file.fd < 0)
         return copy->file.fd;

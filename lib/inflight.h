@@ -81,6 +81,12 @@ int gproc_inflight_read(const struct gproc_taken *taken, void *buffer, size_t si
  * again or given back. */
 int gproc_inflight_deliver(struct gproc_inflight *inflight, struct gproc_taken *taken);
 
+/*
+ * Whether something is in flight from a mailbox of another owner than `uid`: the mailbox was
+ * deleted and somebody else made a new one, to whom those messages were not sent.
+ */
+bool gproc_inflight_is_foreign(const struct gproc_inflight *inflight, uid_t uid);
+
 /* It is the first of the waiting again, in its old order. */
 void gproc_inflight_give_back(struct gproc_inflight *inflight, struct gproc_taken *taken);
 

@@ -13,6 +13,7 @@ enum {
     AT_SECONDS = 32,
     AT_NANOSECONDS = 40,
     AT_CURSOR = 48,
+    AT_OWNER = 56,
     AT_HOLES = 64,
     FIXED_BYTES = 64,
     HOLE_BYTES = 16,
@@ -130,6 +131,7 @@ static int write_header(const struct gproc_segment *segment)
     put_u64(header + AT_SECONDS, (uint64_t)segment->modified.tv_sec);
     put_u64(header + AT_NANOSECONDS, (uint64_t)segment->modified.tv_nsec);
     put_u64(header + AT_CURSOR, (uint64_t)segment->cursor);
+    put_u64(header + AT_OWNER, segment->owner);
     return write_all(segment->fd, header, sizeof(header), 0);
 }
 
@@ -143,6 +145,7 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
     segment->fd = fd;
     segment->state = GPROC_SEGMENT_MOVING;
     segment->inode = mailbox->status.st_ino;
+    segment->owner = (uint64_t)mailbox->status.st_uid + 1;
     segment->modified = mailbox->status.st_mtim;
     segment->size_bytes = source.size_bytes;
     segment->cursor = cursor;
@@ -226,6 +229,7 @@ int gproc_segment_load(struct gproc_segment *segment, int fd)
         return -EILSEQ;
     segment->state = (enum gproc_segment_state)header[AT_STATE];
     segment->inode = (ino_t)get_u64(header + AT_INODE);
+    segment->owner = get_u64(header + AT_OWNER);
     segment->modified.tv_sec = (time_t)get_u64(header + AT_SECONDS);
     segment->modified.tv_nsec = (long)get_u64(header + AT_NANOSECONDS);
     size_bytes = get_u64(header + AT_SIZE);

@@ -11,7 +11,7 @@
  *   32      8      mailbox's mtime, seconds
  *   40      8      mailbox's mtime, nanoseconds
  *   48      8      cursor: all data before it has been delivered
- *   56      8      zero
+ *   56      8      the mailbox's owner + 1; 0: not known
  *   64      4032   252 holes of 16 bytes: start, end: delivered out of order; end 0: unused.
  *                  While RETURNING: serial, 0: a segment whose data this one holds too, which
  *                  is void
@@ -63,6 +63,7 @@ struct gproc_segment {
     int fd; /* owned */
     enum gproc_segment_state state;
     ino_t inode;
+    uint64_t owner; /* the mailbox's, + 1; 0: not known */
     struct timespec modified;
     off_t size_bytes; /* of the data */
     off_t cursor;

@@ -1,6 +1,7 @@
 /* Who may do what: a daemon of root for everybody, and a daemon of an ordinary user. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -305,6 +306,70 @@ static void what_is_in_flight_can_be_read_by_nobody_else(void **state)
     assert_success(close(fd));
 }
 
+/*
+ * A process id is used again, and so is its mailbox's name: a descriptor that was opened for the
+ * old mailbox gets nothing of the new one, which is somebody else's.
+ */
+static int do_keep_over_the_change(const char *path)
+{
+    char buffer[64];
+    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    int writer = open(path, THROUGH_APPEND, 0666);
+
+    if (reader < 0 || writer < 0 || read(reader, buffer, sizeof(buffer)) != 5)
+        return EIO;
+    /* The parent sees it, makes the other mailbox, and then the file that is waited for. */
+    if (unlink(path) != 0)
+        return errno;
+    while (access(getenv("CHANGED"), F_OK) != 0)
+        (void)poll(NULL, 0, 1);
+    if (read(reader, buffer, sizeof(buffer)) >= 0 || errno != ESTALE)
+        return EPERM;
+    return write(writer, "evil", 4) < 0 && errno == ESTALE ? 0 : EPERM;
+}
+
+static void old_descriptor_is_none_of_the_next_owners_mailbox(void **state)
+{
+    struct mount *mount = mount_of(state);
+    const char *changed = mount_keep(mount, strdup(mount_path(mount, "%s/changed", mount->root)));
+    int64_t deadline_ms = process_clock_ms() + 10000;
+    pid_t child;
+
+    assert_success(setenv("CHANGED", changed, 1));
+    assert_success(chmod(mount->mail, 0777));
+    plant(mount, BOX, ALICE, 0600);
+    child = process_fork(ALICE);
+    if (child == 0)
+        _exit(do_keep_over_the_change(through_box(mount, BOX)));
+    while (access(behind_box(mount, BOX), F_OK) == 0 && process_clock_ms() < deadline_ms)
+        (void)poll(NULL, 0, 1);
+    plant(mount, BOX, BOB, 0600);
+    assert_true(close(creat(changed, 0644)) == 0);
+    assert_int_equal(process_wait(child, 10000), 0);
+    behind_expect_texts(mount, BOX, "hello", NULL);
+    assert_success(unlink(changed));
+}
+
+/* Nor is what is in flight of a deleted mailbox for whoever makes the next one; not by unmounting
+ * either. */
+static void mail_in_flight_is_not_for_the_next_owner(void **state)
+{
+    struct mount *mount = mount_of(state);
+    char byte;
+    int fd;
+
+    plant(mount, BOX, ALICE, 0600);
+    behind_expect_sent(mount, BOX, 1, "secret");
+    fd = through_open(mount, BOX, THROUGH_RECEIVE);
+    assert_int_equal(read(fd, &byte, 1), 1);
+    assert_success(close(fd));
+    assert_success(unlink(behind_box(mount, BOX)));
+    plant(mount, BOX, BOB, 0600);
+    assert_string_equal(through_run_as(mount, BOB, "sh", "cat $M/4711").out, "hello");
+    assert_int_equal(mount_stop(mount), 0);
+    behind_expect_texts(mount, BOX, NULL);
+}
+
 /* --- The daemon of an ordinary user ---------------------------------------------------------- */
 
 static void ordinary_user_mounts_sends_and_receives(void **state)
@@ -392,6 +457,8 @@ int main(void)
         MOUNT_TEST_WITH(sender_is_the_user_s_process, &for_all),
         MOUNT_TEST_WITH(message_that_goes_back_leaves_the_mailbox_to_its_owner, &for_all),
         MOUNT_TEST_WITH(what_is_in_flight_can_be_read_by_nobody_else, &for_all),
+        MOUNT_TEST_WITH(old_descriptor_is_none_of_the_next_owners_mailbox, &for_all_chatty),
+        MOUNT_TEST_WITH(mail_in_flight_is_not_for_the_next_owner, &for_all_chatty),
         MOUNT_TEST_WITH(ordinary_user_mounts_sends_and_receives, &alice),
         MOUNT_TEST_WITH(ordinary_user_mounts_sends_and_receives, &bob),
         MOUNT_TEST_WITH(ordinary_user_s_unmount_puts_back_what_is_unread, &alice),

@@ -184,7 +184,7 @@ static void test_file_is_what_the_table_says(void **state)
         assert_int_equal(le(header + 32, 8), status.st_mtim.tv_sec);
         assert_int_equal(le(header + 40, 8), status.st_mtim.tv_nsec);
         assert_int_equal(le(header + 48, 8), step < 3 ? 0 : fixture->ends[1]);
-        assert_int_equal(le(header + 56, 8), 0);
+        assert_int_equal(le(header + 56, 8), (uint64_t)status.st_uid + 1);
         assert_int_equal(le(header + 64, 8), step < 4 ? 0 : fixture->ends[2]);
         assert_int_equal(le(header + 72, 8), step < 4 ? 0 : fixture->ends[3]);
         for (size_t i = 80; i < GPROC_SEGMENT_DATA_OFFSET; i++)
