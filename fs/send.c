@@ -19,10 +19,11 @@ enum {
     /* How much all open files may have collected, in messages of the greatest size. */
     COLLECTED_MOST_MESSAGES = 16,
     /*
-     * The kernel cuts a write where a request is full: at 256 pages, counted from the page that the
-     * buffer begins in. So only a request of more than 255 pages can be one that is continued.
+     * The kernel cuts a write where a request is full: at 256 pages, of which each part of a writev
+     * may waste two. From this size on it is worth looking whether there is more to come; a writev
+     * of hundreds of tiny parts slips through.
      */
-    WHOLE_REQUEST_BYTES = 255 * 4096,
+    MAYBE_CUT_BYTES = 128 * 1024,
 };
 
 static size_t allowed_bytes(const struct gprocfs *fs)
@@ -288,7 +289,7 @@ static void write_message(struct handle *handle, fuse_req_t req, const void *dat
         forget(job.fs, &handle->collected);
     } else if (handle->collected.size_bytes > 0) {
         whole_bytes = handle->collected.whole_bytes;
-    } else if (size_bytes > WHOLE_REQUEST_BYTES) {
+    } else if (size_bytes >= MAYBE_CUT_BYTES) {
         whole_bytes = sender_write_bytes(thread);
     }
     if (result == 1 && whole_bytes > size_bytes)

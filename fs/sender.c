@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
-    PF_SIGNALED = 0x400, /* the kernel's name for it; it has no header for user space */
+    PARTS_MOST_COUNT = 1024, /* UIO_MAXIOV: the kernel takes no more */
+    PF_SIGNALED = 0x400,     /* the kernel's name for it; it has no header for user space */
 };
 
 /* Reads /proc/TID/`file` as a string; false where it is not to be had. */
@@ -52,19 +55,41 @@ pid_t sender_of_thread(pid_t tid)
     return found != NULL ? (pid_t)strtol(found + strlen(field), NULL, 10) : 0;
 }
 
+/* The sum of the parts of a writev, which stand in the memory of the writer; 0 where it cannot be
+ * read. */
+static size_t sum_of_parts(pid_t tid, unsigned long long address, unsigned long long count)
+{
+    struct iovec parts[PARTS_MOST_COUNT];
+    struct iovec here = {parts, count * sizeof(parts[0])};
+    struct iovec there = {(void *)(uintptr_t)address, here.iov_len};
+    size_t sum = 0;
+    size_t i;
+
+    if (count > PARTS_MOST_COUNT ||
+        process_vm_readv(tid, &here, 1, &there, 1, 0) != (ssize_t)here.iov_len)
+        return 0;
+    for (i = 0; i < count; i++) {
+        if (__builtin_add_overflow(sum, parts[i].iov_len, &sum))
+            return 0;
+    }
+    return sum;
+}
+
 size_t sender_write_bytes(pid_t tid)
 {
-    unsigned long long fd, buffer, count;
+    unsigned long long fd, memory, count;
     char text[256];
     long number;
 
     if (tid <= 0 || !read_proc(tid, "syscall", text, sizeof(text)))
         return 0;
-    if (sscanf(text, "%ld %llx %llx %llx", &number, &fd, &buffer, &count) != 4)
+    if (sscanf(text, "%ld %llx %llx %llx", &number, &fd, &memory, &count) != 4)
         return 0;
-    if (number != SYS_write && number != SYS_pwrite64)
-        return 0;
-    return (size_t)count;
+    if (number == SYS_write || number == SYS_pwrite64)
+        return (size_t)count;
+    if (number == SYS_writev || number == SYS_pwritev || number == SYS_pwritev2)
+        return sum_of_parts(tid, memory, count);
+    return 0;
 }
 
 bool sender_was_killed(pid_t tid)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -382,6 +383,20 @@ static void one_large_write_of_an_appending_handle_is_one_message(void **state)
     }
 }
 
+/* In parts, too: the pieces into which the kernel cuts it are not those parts. */
+static void one_large_writev_of_an_appending_handle_is_one_message(void **state)
+{
+    struct mount *mount = mount_of(state);
+    size_t bytes = 3000000;
+    uint8_t *payload = through_payload(mount, bytes, 1);
+    struct iovec parts[] = {{payload, 1000}, {payload + 1000, 0}, {payload + 1000, bytes - 1000}};
+    int fd = through_open(mount, BOX, THROUGH_APPEND);
+
+    assert_int_equal(writev(fd, parts, 3), bytes);
+    behind_expect_frame(mount, BOX, getpid(), payload, bytes);
+    assert_success(close(fd));
+}
+
 static void one_byte_over_the_default_limit_is_refused_and_changes_nothing(void **state)
 {
     struct mount *mount = mount_of(state);
@@ -667,6 +682,7 @@ int main(void)
         MOUNT_TEST_WITH(message_of_any_size_is_one_frame, &large),
         MOUNT_TEST(message_of_many_small_writes_is_one_frame),
         MOUNT_TEST_WITH(one_large_write_of_an_appending_handle_is_one_message, &root),
+        MOUNT_TEST_WITH(one_large_writev_of_an_appending_handle_is_one_message, &root),
         MOUNT_TEST_WITH(one_byte_over_the_default_limit_is_refused_and_changes_nothing, &large),
         MOUNT_TEST_WITH(one_byte_over_a_set_limit_is_refused_and_changes_nothing, &limited),
         MOUNT_TEST_WITH(message_of_exactly_a_set_limit_is_sent, &limited),
