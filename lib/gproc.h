@@ -37,11 +37,13 @@
  *   Under `wait_ms` a function waits so long, in milliseconds, for the lock of a mailbox that
  * somebody else holds: GPROC_NOW not at all, GPROC_FOREVER without end. The protocol holds locks
  * for as long as it takes to write one message or to read a mailbox, so one that stays held is held
- * by a stopped process. Where a lock cannot be had nothing has been done: -EAGAIN     it is held,
- * and wait_ms was GPROC_NOW -ETIMEDOUT  it was held all that time -EINTR      a signal arrived
- * while waiting without end -EACCES, -ELOOP, -EINVAL  the lock file is somebody else's, or is no
- * regular file A wait with a limit looks again every few milliseconds, since the kernel has no lock
- * with a limit.
+ * by a stopped process. Where a lock cannot be had nothing has been done:
+ *   -EAGAIN     it is held, and wait_ms was GPROC_NOW
+ *   -ETIMEDOUT  it was held all that time
+ *   -EINTR      a signal arrived while waiting without end
+ *   -EBUSY      somebody keeps replacing the files
+ *   -EACCES, -ELOOP, -EINVAL  the lock file is somebody else's, or is no regular file
+ * A wait with a limit looks again every few milliseconds, since the kernel has no lock with a limit.
  *
  * THREADS AND FORKS
  *   There is no global state. A `struct gproc` may be used by any number of threads at once, and on
@@ -117,8 +119,9 @@ void gproc_close(struct gproc *gproc);
  *   -EMSGSIZE  more than GPROC_PAYLOAD_MAX_BYTES
  *   -EEXIST    something that is no mailbox (a link, a fifo ...) has its name
  *   -ENOSPC, -EDQUOT, -EFBIG, -EACCES, -EROFS  as write(2) and open(2)
- *   what LOCKS says; also -EAGAIN where somebody keeps replacing the files
- * or, where a part was written and cutting it off failed too (receivers will pass over it),
+ *   what LOCKS says
+ * or, where a part was written and cutting it off failed too (a Go receiver may panic on it,
+ * others pass over it),
  *   -EUCLEAN
  */
 int gproc_send(struct gproc *gproc, pid_t to, const void *payload, size_t payload_bytes,
@@ -132,9 +135,12 @@ int gproc_send_as(struct gproc *gproc, pid_t to, int32_t sender, const void *pay
  * Shows the messages that wait for `pid`, the oldest first, and takes none. They are copied under
  * the lock and shown after it was released, so `found` may take its time and may use this library.
  * `mail` is valid until it returns. Where it returns other than 0 that ends the showing. Memory:
- * what is waiting, damage not counted. Needs the right to read the mailbox, and the lock. 0; what
- * `found` returned; or -EINVAL  `pid` is not positive -ENOENT  it has no mailbox -ENOMEM what LOCKS
- * says
+ * what is waiting, damage not counted. Needs the right to read the mailbox, and the lock.
+ * 0; what `found` returned; or
+ *   -EINVAL  `pid` is not positive
+ *   -ENOENT  it has no mailbox
+ *   -ENOMEM
+ *   what LOCKS says
  */
 int gproc_peek(struct gproc *gproc, pid_t pid, int wait_ms,
                int (*found)(void *context, const struct gproc_mail *mail), void *context);
@@ -181,11 +187,14 @@ enum gproc_owner_flags {
  * Opens the mailbox of `pid`, creating it where it is missing. What is in it stays if the file was
  * modified less than ten seconds ago; else it was meant for an earlier process of that number, and
  * is thrown away. `flags` is 0 or GPROC_OWNER_KEEP. Costs a descriptor, and as many inotify watches
- * as there are kinds of things to see: two, at times three. 0 and `*owner`, to be closed by the
- * caller and not to outlive `gproc`, or with `*owner` untouched -EINVAL  `pid` is not positive, or
- * an unknown flag -ENOMEM, -EMFILE -ENOSPC  also: this user has too many inotify watches
- * (fs.inotify.max_user_watches) -EEXIST  something that is no mailbox has its name -EACCES  it may
- * not be read and written what LOCKS says
+ * as there are kinds of things to see: two, at times three.
+ * 0 and `*owner`, to be closed by the caller and not to outlive `gproc`, or with `*owner` untouched
+ *   -EINVAL  `pid` is not positive, or an unknown flag
+ *   -ENOMEM, -EMFILE
+ *   -ENOSPC  also: this user has too many inotify watches (fs.inotify.max_user_watches)
+ *   -EEXIST  something that is no mailbox has its name
+ *   -EACCES  it may not be read and written
+ *   what LOCKS says
  */
 int gproc_owner_open(struct gproc *gproc, pid_t pid, int flags, int wait_ms,
                      struct gproc_owner **owner);
@@ -193,12 +202,15 @@ int gproc_owner_open(struct gproc *gproc, pid_t pid, int flags, int wait_ms,
 /*
  * Receives the next message, waiting for one for `timeout_ms` milliseconds. Asleep it is woken by
  * whoever writes to the mailbox, with or without this library, and by nothing else; the mailbox or
- * its directory may vanish and come back meanwhile. 0 and `*mail`, valid until the next call with
- * this owner but gproc_owner_fd(). With nothing received and nothing lost: -EAGAIN     nothing is
- * there, and timeout_ms was GPROC_NOW; or the lock is held at the moment -ETIMEDOUT  nothing came
- * in all that time, or its lock was held -EINTR      a signal arrived while waiting -ENOMEM     the
- * mailbox does not fit into memory -ENOENT     the directory in which the mailbox directory is to
- * be is gone -EACCES ... the mailbox or its lock can no longer be opened
+ * its directory may vanish and come back meanwhile.
+ * 0 and `*mail`, valid until the next call with this owner but gproc_owner_fd(). With nothing
+ * received and nothing lost:
+ *   -EAGAIN     nothing is there, and timeout_ms was GPROC_NOW; or the lock is held at the moment
+ *   -ETIMEDOUT  nothing came in all that time, or its lock was held
+ *   -EINTR      a signal arrived while waiting
+ *   -ENOMEM     the mailbox does not fit into memory
+ *   -ENOENT     the directory in which the mailbox directory is to be is gone
+ *   -EACCES ... the mailbox or its lock can no longer be opened
  */
 int gproc_owner_receive(struct gproc_owner *owner, struct gproc_mail *mail, int timeout_ms);
 
@@ -213,11 +225,13 @@ int gproc_owner_receive(struct gproc_owner *owner, struct gproc_mail *mail, int 
 int gproc_owner_fd(struct gproc_owner *owner);
 
 /*
- * Puts back what was taken from the mailbox and not received, in front of what came since. 0; with
- * all of it still to be received here, -ENOSPC, -EDQUOT, -EFBIG  no room for it; the mailbox is as
- * it was what LOCKS says, and what gproc_send() says or, where writing failed in the midst of
- * bringing it to the front, -EUCLEAN  messages of the mailbox may be damaged, doubled or out of
- * order Killed in the midst of it, a process leaves no more harm than the last.
+ * Puts back what was taken from the mailbox and not received, in front of what came since.
+ * 0; with all of it still to be received here,
+ *   -ENOSPC, -EDQUOT, -EFBIG  no room for it; the mailbox is as it was
+ *   what LOCKS says, and what gproc_send() says
+ * or, where writing failed in the midst of bringing it to the front,
+ *   -EUCLEAN  messages of the mailbox may be damaged, doubled or out of order
+ * Killed in the midst of it, a process leaves no more harm than the last.
  */
 int gproc_owner_put_back(struct gproc_owner *owner, int wait_ms);
 
