@@ -55,19 +55,13 @@ static bool may(fuse_req_t req, const struct stat *status, mode_t wanted)
     return (mode & wanted) == wanted;
 }
 
-/* Receiving changes the mailbox: who reads must be allowed to write as well. */
-static mode_t wanted_for(bool reads)
-{
-    return reads ? S_IROTH | S_IWOTH : S_IWOTH;
-}
-
 int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
-                 bool reads, bool writes)
+                 bool reads)
 {
     if (status->st_uid == grant->uid && status->st_gid == grant->gid &&
         status->st_mode == grant->mode)
         return 0;
-    return (reads || writes) && may(req, status, wanted_for(reads)) ? 0 : -ESTALE;
+    return may(req, status, reads ? S_IROTH | S_IWOTH : S_IWOTH) ? 0 : -ESTALE;
 }
 
 struct gproc_creator access_creator(fuse_req_t req)

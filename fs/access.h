@@ -39,10 +39,11 @@ int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags,
 
 /*
  * Whether what was allowed at open holds for the mailbox as it is now: it is the same to look at,
- * or the caller might open it anew. 0 or -ESTALE. `reads`, `writes`: what the descriptor is for.
+ * or the caller might open it anew: to receive (`reads`), which takes both rights, or to send.
+ * 0 or -ESTALE.
  */
 int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
-                 bool reads, bool writes);
+                 bool reads);
 
 /* Creates the mailbox for the caller, with `mode`. 0 also where it is there already; or as above.
  */

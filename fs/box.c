@@ -63,8 +63,7 @@ static bool queue_remove(struct job_queue *queue, struct job *job)
 
 void boxes_init(struct boxes *boxes)
 {
-    (void)pthread_mutex_init(&boxes->mutex,
-                             NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&boxes->mutex, NULL); /* without attributes it cannot fail */
 }
 
 static void free_box(struct box *box)
@@ -111,7 +110,7 @@ static struct box *new_box(struct gprocfs *fs, pid_t pid)
         return NULL;
     box->pid = pid;
     box->fs = fs;
-    (void)pthread_mutex_init(&box->mutex, NULL); /* as above */
+    (void)pthread_mutex_init(&box->mutex, NULL); /* without attributes it cannot fail */
     queue_init(&box->ready);
     queue_init(&box->contended);
     gproc_inflight_init(&box->inflight, &fs->store, pid);

@@ -53,8 +53,8 @@ struct box {
     bool lock_is_held;          /* it was found held, and no try since has said otherwise */
     bool stuck;
     int64_t held_since_ms; /* while lock_is_held */
-    struct gproc_creator
-        waiter; /* whom a lock file belongs to that has to be made while they wait */
+    /* Whom a lock file belongs to that has to be made while they wait. */
+    struct gproc_creator waiter;
 
     /* Protected by the keeper's mutex. */
     struct box *next_watched;

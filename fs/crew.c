@@ -12,8 +12,7 @@ struct crew_task {
 
 void crew_init(struct crew *crew)
 {
-    (void)pthread_mutex_init(&crew->mutex,
-                             NULL); /* neither can fail with default attributes on Linux */
+    (void)pthread_mutex_init(&crew->mutex, NULL); /* without attributes it cannot fail */
     (void)pthread_cond_init(&crew->changed, NULL);
     crew->first = NULL;
     crew->end = &crew->first;

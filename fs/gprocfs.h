@@ -32,7 +32,6 @@ struct gprocfs {
     struct crew crew;
     size_t message_most_bytes;
     int64_t lock_timeout_ms; /* 0: for ever */
-    mode_t umask;            /* of whoever started the daemon; its own is 0 */
     int64_t return_until_ms; /* at the end of the mount: how long locks are waited for */
     bool live;
     bool read_only;

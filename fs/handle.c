@@ -15,8 +15,7 @@ struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator 
 
     if (handle == NULL)
         return NULL;
-    (void)pthread_mutex_init(&handle->mutex,
-                             NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&handle->mutex, NULL); /* without attributes it cannot fail */
     handle->box = box;
     handle->reads = access == O_RDONLY || access == O_RDWR;
     handle->writes = access == O_WRONLY || access == O_RDWR;

@@ -211,8 +211,7 @@ int keeper_start(struct keeper *keeper, struct gprocfs *fs)
     keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (keeper->wake_fd < 0)
         return -errno;
-    (void)pthread_mutex_init(&keeper->mutex,
-                             NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&keeper->mutex, NULL); /* without attributes it cannot fail */
     result = -pthread_create(&keeper->thread, NULL, keep, keeper);
     if (result < 0)
         (void)close(keeper->wake_fd);

@@ -28,8 +28,8 @@
 enum {
     EXIT_USAGE = 2,
     DIRECTORY_MODE = 0777,
-    RETURN_WAIT_MS =
-        500, /* at the end, for locks that are held: a clean unmount takes less than a second */
+    /* At the end, for locks that are held: a clean unmount takes less than a second. */
+    RETURN_WAIT_MS = 500,
 };
 
 /* A directory's path that still means the same when we have left for "/". Owned by the caller;
@@ -96,11 +96,7 @@ static bool is_below(const char *path, const char *mountpoint)
  */
 static int check_paths(const struct gprocfs *fs, const char *mountpoint)
 {
-    char whole[PATH_MAX];
-
-    if (realpath(mountpoint, whole) == NULL)
-        return -errno;
-    if (!is_below(fs->mailboxes.path, whole) && !is_below(fs->locks.path, whole))
+    if (!is_below(fs->mailboxes.path, mountpoint) && !is_below(fs->locks.path, mountpoint))
         return 0;
     log_error("%s: mounted here, gprocfs would hide the mailboxes or their locks from itself",
               mountpoint);
@@ -139,7 +135,22 @@ static int check_mountpoint(const struct gprocfs *fs, const char *mountpoint)
                   mountpoint);
         return -EINVAL;
     }
-    return check_paths(fs, mountpoint);
+    return 0;
+}
+
+/* From here on the mountpoint is absolute: to be unmounted it must be found again from "/". */
+static int resolve_mountpoint(struct options *options)
+{
+    char *whole = realpath(options->mountpoint, NULL);
+    int error = -errno;
+
+    if (whole == NULL) {
+        log_error("%s: %s", options->mountpoint, strerror(-error));
+        return error;
+    }
+    free(options->mountpoint);
+    options->mountpoint = whole;
+    return 0;
 }
 
 /* Descriptors are what a mailbox in flight costs: as many as we may have. */
@@ -169,12 +180,12 @@ static int load_segment(void *context, pid_t pid, uint64_t serial)
 }
 
 /* What we hold below, before there is a mount. Each step is undone by tear_down(). */
-static int set_up(struct gprocfs *fs, const struct options *options)
+static int set_up(struct gprocfs *fs, struct options *options)
 {
+    mode_t mask = umask(0);
     int result;
 
-    fs->umask = umask(0);
-    umask(fs->umask);
+    umask(mask); /* it cannot be asked for without being set */
     fs->message_most_bytes = (size_t)options->message_most_bytes;
     fs->lock_timeout_ms = (int64_t)options->lock_timeout_s * 1000;
     fs->live = options->live != 0;
@@ -185,12 +196,16 @@ static int set_up(struct gprocfs *fs, const struct options *options)
     fs->store.lock_fd = -1;
     boxes_init(&fs->boxes);
     result = open_place(&fs->mailboxes, options->mailbox_directory, gproc_mailbox_directory,
-                        DIRECTORY_MODE & ~fs->umask);
+                        DIRECTORY_MODE & ~mask);
     if (result == 0)
         result = open_place(&fs->locks, options->lock_directory, gproc_lock_directory,
-                            DIRECTORY_MODE & ~fs->umask);
+                            DIRECTORY_MODE & ~mask);
     if (result == 0)
         result = check_mountpoint(fs, options->mountpoint);
+    if (result == 0)
+        result = resolve_mountpoint(options);
+    if (result == 0)
+        result = check_paths(fs, options->mountpoint);
     return result;
 }
 
@@ -246,14 +261,9 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
 static int mount_and_run(struct gprocfs *fs, struct fuse_session *session,
                          const struct options *options)
 {
-    char mountpoint[PATH_MAX]; /* absolute, to be found again from "/" when it is to be unmounted */
     int result;
 
-    if (realpath(options->mountpoint, mountpoint) == NULL) {
-        log_error("%s: %s", options->mountpoint, strerror(errno));
-        return -errno;
-    }
-    if (fuse_session_mount(session, mountpoint) != 0)
+    if (fuse_session_mount(session, options->mountpoint) != 0)
         return -EIO; /* libfuse has said why */
     result = fuse_daemonize(options->foreground || options->debug) == 0 ? 0 : -EIO;
     if (result == 0) {

@@ -190,7 +190,7 @@ static enum job_result append(struct job *job)
                                       job->mode, job->creator);
         if (result >= 0) {
             if (result == 0) /* not made just now: it may be another one than was opened */
-                result = access_again(&job->handle->grant, job->req, &mailbox.status, false, true);
+                result = access_again(&job->handle->grant, job->req, &mailbox.status, false);
             if (result >= 0)
                 result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
             gproc_mailbox_close(&mailbox);

@@ -148,8 +148,7 @@ int serve(struct fuse_session *session)
     sigset_t signals;
     int number, result;
 
-    (void)pthread_mutex_init(&servers.mutex,
-                             NULL); /* cannot fail with default attributes on Linux */
+    (void)pthread_mutex_init(&servers.mutex, NULL); /* without attributes it cannot fail */
     (void)pthread_mutex_lock(&servers.mutex);
     result = add_thread(&servers);
     (void)pthread_mutex_unlock(&servers.mutex);

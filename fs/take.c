@@ -180,7 +180,7 @@ static int look_first(const struct job *job)
 
     if (result < 0)
         return result == -ENOENT ? 0 : result;
-    result = access_again(&job->handle->grant, job->req, &status, true, false);
+    result = access_again(&job->handle->grant, job->req, &status, true);
     if (result < 0)
         return result;
     if (gproc_inflight_is_foreign(&job->box->inflight, status.st_uid))
