@@ -50,6 +50,10 @@ static void wrong_usage_is_status_two(void **state)
         "$P -o max_message=many mail mnt",
         "$P -o max_message=-1 mail mnt",
         "$P -o max_message= mail mnt",
+        "$P -o max_message=12x mail mnt",
+        "$P -o lock_timeout=-1 mail mnt",
+        "$P -o lockdir= mail mnt",
+        "$P '' mnt",
         "$P -o lock_timeout=soon mail mnt",
         "$P mail mnt more",
     };
@@ -83,6 +87,21 @@ static void what_cannot_be_mounted_is_status_one(void **state)
 
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
         expect_status(mount, COULD_NOT_RUN, lines[i]);
+}
+
+/* The daemon would wait for itself inside the kernel, where nothing ends it. */
+static void mounting_above_the_mailboxes_or_the_locks_is_refused(void **state)
+{
+    static const char *const lines[] = {
+        "mkdir -p up/mail; $P -o lockdir=$L up/mail up",
+        "mkdir -p up/locks; $P -o lockdir=up/locks mail up",
+    };
+    struct mount *mount = mount_of(state);
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        expect_status(mount, COULD_NOT_RUN, lines[i]);
+        through_expect_run(mount, "sh", "", "grep -F \"$W/up \" /proc/self/mountinfo; :");
+    }
 }
 
 /* Go programs would send through the mount, and be framed twice. */
@@ -165,6 +184,7 @@ int main(void)
         MOUNT_TEST(wrong_usage_is_status_two),
         MOUNT_TEST(unknown_mount_option_is_refused),
         MOUNT_TEST(what_cannot_be_mounted_is_status_one),
+        MOUNT_TEST(mounting_above_the_mailboxes_or_the_locks_is_refused),
         MOUNT_TEST(mounting_over_the_mailbox_directory_is_refused_with_the_reason),
         MOUNT_TEST(daemon_in_the_background_is_mounted_when_it_returns),
         MOUNT_TEST(relative_paths_are_good_to_the_end),
