@@ -12,17 +12,30 @@ struct gproc_inflight_segment {
     struct gproc_segment file;
     struct gproc_scan scan; /* over what has not been taken out yet */
     bool scan_ended;
-    off_t damaged_bytes;       /* how many of the scan's are counted already */
     struct gproc_taken *taken; /* owned, in order: in hand, or given back */
-    int64_t payload_bytes;     /* not delivered; -1: not counted yet */
+    struct gproc_taken *last_taken;
+    size_t given_back_count; /* of those */
+    int64_t payload_bytes;   /* not delivered; -1: could not be counted yet */
+    uint64_t messages_count; /* not delivered; 0 where they could not be counted */
+};
+
+/* Bytes that are no message's. */
+struct damage {
+    off_t offset;
+    off_t size_bytes;
+};
+
+enum step {
+    STEP_END = 0,
+    STEP_MESSAGE = 1,
+    STEP_DELIVERED = 2, /* something that was delivered already has been passed over */
 };
 
 void gproc_inflight_init(struct gproc_inflight *inflight, struct gproc_store *store, pid_t pid)
 {
+    memset(inflight, 0, sizeof(*inflight));
     inflight->store = store;
     inflight->pid = pid;
-    inflight->first = NULL;
-    inflight->damaged_bytes = 0;
 }
 
 static void free_segment(struct gproc_inflight_segment *segment)
@@ -46,6 +59,7 @@ void gproc_inflight_release(struct gproc_inflight *inflight)
         inflight->first = segment->next;
         free_segment(segment);
     }
+    inflight->messages_count = 0;
 }
 
 /* Takes the segment off the queue and its file out of the store. */
@@ -59,6 +73,7 @@ static int drop(struct gproc_inflight *inflight, struct gproc_inflight_segment *
     while (*link != segment)
         link = &(*link)->next;
     *link = segment->next;
+    inflight->messages_count -= segment->messages_count;
     free_segment(segment);
     return 0;
 }
@@ -75,16 +90,70 @@ static struct gproc_inflight_segment *new_segment(uint64_t serial)
     return segment;
 }
 
-static void begin_scan(struct gproc_inflight_segment *segment, off_t position)
+static void begin_scan(struct gproc_scan *scan, const struct gproc_segment *file, off_t position)
 {
-    struct gproc_source source = gproc_segment_source(&segment->file);
+    struct gproc_source source = gproc_segment_source(file);
 
-    gproc_scan_release(&segment->scan);
-    gproc_scan_init(&segment->scan, &source, position);
-    segment->damaged_bytes = 0;
+    gproc_scan_release(scan);
+    gproc_scan_init(scan, &source, position);
 }
 
-static void insert(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
+/*
+ * Goes on in a scan of a segment, but not through what has been delivered of it. An enum step, and
+ * the message there is where it says so; or a negative errno. `*damage`: what was passed before it,
+ * in any case.
+ */
+static int step(struct gproc_scan *scan, const struct gproc_segment *file,
+                struct gproc_message *message, struct damage *damage)
+{
+    off_t start = gproc_segment_skip(file, scan->position);
+    off_t end, after;
+    int result;
+
+    if (start != scan->position)
+        begin_scan(scan, file, start);
+    result = gproc_scan_next(scan, message);
+    end = result == STEP_MESSAGE ? message->frame_offset : scan->position;
+    damage->offset = start;
+    damage->size_bytes = end - start;
+    if (result != STEP_MESSAGE)
+        return result;
+    after = gproc_segment_skip(file, end);
+    if (after == end)
+        return STEP_MESSAGE;
+    begin_scan(scan, file, after);
+    return STEP_DELIVERED;
+}
+
+/* Counts what has not been delivered of a segment that has not been counted. 0 or a negative errno.
+ */
+static int count_waiting(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
+{
+    struct gproc_message message;
+    struct gproc_scan scan = {0};
+    struct damage damage;
+    int64_t payload_bytes = 0;
+    uint64_t messages_count = 0;
+    int result;
+
+    begin_scan(&scan, &segment->file, segment->file.cursor);
+    while ((result = step(&scan, &segment->file, &message, &damage)) > 0) {
+        if (result == STEP_MESSAGE) {
+            payload_bytes += (int64_t)message.payload_bytes;
+            messages_count++;
+        }
+    }
+    gproc_scan_release(&scan);
+    if (result < 0)
+        return result;
+    segment->payload_bytes = payload_bytes;
+    segment->messages_count = messages_count;
+    inflight->messages_count += messages_count;
+    return 0;
+}
+
+static void insert_uncounted(struct gproc_inflight *inflight,
+                             struct gproc_inflight_segment *segment)
 {
     struct gproc_inflight_segment **link = &inflight->first;
 
@@ -92,10 +161,16 @@ static void insert(struct gproc_inflight *inflight, struct gproc_inflight_segmen
         link = &(*link)->next;
     segment->next = *link;
     *link = segment;
-    begin_scan(segment, segment->file.cursor);
+    begin_scan(&segment->scan, &segment->file, segment->file.cursor);
 }
 
-static uint64_t newest_serial(const struct gproc_inflight *inflight)
+static void insert(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
+{
+    insert_uncounted(inflight, segment);
+    (void)count_waiting(inflight, segment); /* measuring tries again */
+}
+
+uint64_t gproc_inflight_newest(const struct gproc_inflight *inflight)
 {
     const struct gproc_inflight_segment *segment;
     uint64_t serial = 0;
@@ -170,7 +245,7 @@ static int drop_superseded(struct gproc_inflight *inflight)
 /* Takes what the mailbox holds from `cursor` on, and throws away what is before that. */
 static int take_from(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox, off_t cursor)
 {
-    uint64_t serial = newest_serial(inflight);
+    uint64_t serial = gproc_inflight_newest(inflight);
     struct gproc_inflight_segment *segment;
     int fd, result;
 
@@ -250,30 +325,52 @@ int gproc_inflight_settle(struct gproc_inflight *inflight, struct gproc_mailbox 
     return result;
 }
 
-static void count_damage(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
-{
-    inflight->damaged_bytes += (uint64_t)(segment->scan.damaged_bytes - segment->damaged_bytes);
-    segment->damaged_bytes = segment->scan.damaged_bytes;
-}
-
-/* The scan's next message that is not in a hole. */
+/* The scan's next message that has not been delivered. */
 static int scan_on(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
                    struct gproc_message *message)
 {
-    for (;;) {
-        off_t after = gproc_segment_skip(&segment->file, segment->scan.position);
-        int result;
+    struct damage damage;
+    int result;
 
-        if (after != segment->scan.position)
-            begin_scan(segment, after);
-        result = gproc_scan_next(&segment->scan, message);
-        count_damage(inflight, segment);
-        if (result != 1)
-            return result;
-        after = gproc_segment_skip(&segment->file, message->frame_offset);
-        if (after == message->frame_offset)
-            return 1;
-        begin_scan(segment, after);
+    do {
+        result = step(&segment->scan, &segment->file, message, &damage);
+        inflight->damaged_bytes += (uint64_t)damage.size_bytes;
+    } while (result == STEP_DELIVERED);
+    return result;
+}
+
+/* Puts it behind those that are taken of its segment. */
+static void append(struct gproc_inflight_segment *segment, struct gproc_taken *taken)
+{
+    taken->segment = segment;
+    taken->previous = segment->last_taken;
+    if (taken->previous != NULL)
+        taken->previous->next = taken;
+    else
+        segment->taken = taken;
+    segment->last_taken = taken;
+}
+
+/* Takes `first` to `last`, which follow each other, away from those that are taken, and frees them.
+ */
+static void forget(struct gproc_inflight_segment *segment, struct gproc_taken *first,
+                   struct gproc_taken *last)
+{
+    struct gproc_taken *behind = last->next;
+
+    if (first->previous != NULL)
+        first->previous->next = behind;
+    else
+        segment->taken = behind;
+    if (behind != NULL)
+        behind->previous = first->previous;
+    else
+        segment->last_taken = first->previous;
+    while (first != behind) {
+        struct gproc_taken *gone = first;
+
+        first = first->next;
+        free(gone);
     }
 }
 
@@ -281,15 +378,14 @@ static int scan_on(struct gproc_inflight *inflight, struct gproc_inflight_segmen
 static int next_of(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
                    struct gproc_taken **taken)
 {
-    struct gproc_taken **link = &segment->taken;
     struct gproc_taken *fresh;
     int result;
 
-    for (; *link != NULL; link = &(*link)->next) {
-        if (!(*link)->out) {
-            *taken = *link;
-            return 1;
-        }
+    if (segment->given_back_count > 0) {
+        for (*taken = segment->taken; (*taken)->out;)
+            *taken = (*taken)->next;
+        segment->given_back_count--;
+        return 1;
     }
     if (segment->scan_ended)
         return 0;
@@ -297,13 +393,12 @@ static int next_of(struct gproc_inflight *inflight, struct gproc_inflight_segmen
     if (fresh == NULL)
         return -ENOMEM;
     result = scan_on(inflight, segment, &fresh->message);
-    if (result != 1) {
-        segment->scan_ended = result == 0;
+    if (result != STEP_MESSAGE) {
+        segment->scan_ended = result == STEP_END;
         free(fresh);
         return result;
     }
-    fresh->segment = segment;
-    *link = fresh;
+    append(segment, fresh);
     *taken = fresh;
     return 1;
 }
@@ -336,34 +431,62 @@ int gproc_inflight_read(const struct gproc_taken *taken, void *buffer, size_t si
                              taken->message.payload_offset + (off_t)offset);
 }
 
-int gproc_inflight_deliver(struct gproc_inflight *inflight, struct gproc_taken *taken)
+/* Notes that `first` to `last` have been delivered, between which nothing of their segment is left.
+ */
+static int deliver_run(struct gproc_inflight *inflight, struct gproc_taken *first,
+                       struct gproc_taken *last)
 {
-    struct gproc_inflight_segment *segment = taken->segment;
-    struct gproc_taken **link = &segment->taken;
-    off_t start = taken->message.frame_offset;
-    off_t end = taken->message.payload_offset + (off_t)taken->message.payload_bytes;
+    struct gproc_inflight_segment *segment = first->segment;
+    const struct gproc_taken *behind = last->next;
+    const struct gproc_taken *taken;
+    off_t start = first->message.frame_offset;
+    off_t end = last->message.payload_offset + (off_t)last->message.payload_bytes;
     int result;
 
     /* Nothing in front of it is left: damage before it goes with it. */
-    if (segment->taken == taken)
+    if (first->previous == NULL)
         start = segment->file.cursor;
     result = gproc_segment_deliver(&segment->file, start, end);
     if (result < 0)
         return result;
-    if (segment->payload_bytes >= 0)
-        segment->payload_bytes -= (int64_t)taken->message.payload_bytes;
-    while (*link != taken)
-        link = &(*link)->next;
-    *link = taken->next;
-    free(taken);
+    for (taken = first; taken != behind; taken = taken->next) {
+        inflight->delivered_count++;
+        if (segment->payload_bytes >= 0) {
+            segment->payload_bytes -= (int64_t)taken->message.payload_bytes;
+            segment->messages_count--;
+            inflight->messages_count--;
+        }
+    }
+    forget(segment, first, last);
     if (segment->taken == NULL && gproc_segment_is_spent(&segment->file))
         (void)drop(inflight, segment); /* spent on disk too: gproc_inflight_next() tries again */
     return 0;
 }
 
+int gproc_inflight_deliver(struct gproc_inflight *inflight, struct gproc_taken *taken)
+{
+    return deliver_run(inflight, taken, taken);
+}
+
+int gproc_inflight_deliver_all(struct gproc_inflight *inflight, struct gproc_taken *const *taken,
+                               size_t count)
+{
+    size_t start, end;
+    int result = 0;
+
+    for (start = 0; start < count && result == 0; start = end) {
+        for (end = start + 1; end < count && taken[end] == taken[end - 1]->next;)
+            end++;
+        result = deliver_run(inflight, taken[start], taken[end - 1]);
+    }
+    return result;
+}
+
 void gproc_inflight_give_back(struct gproc_inflight *inflight, struct gproc_taken *taken)
 {
     (void)inflight;
+    if (taken->out)
+        taken->segment->given_back_count++;
     taken->out = false;
 }
 
@@ -383,31 +506,6 @@ bool gproc_inflight_is_empty(const struct gproc_inflight *inflight)
     return inflight->first == NULL;
 }
 
-static int count_payload(struct gproc_inflight_segment *segment)
-{
-    struct gproc_source source = gproc_segment_source(&segment->file);
-    struct gproc_message message;
-    struct gproc_scan scan;
-    int64_t payload_bytes = 0;
-    int result;
-
-    gproc_scan_init(&scan, &source, segment->file.cursor);
-    while ((result = gproc_scan_next(&scan, &message)) == 1) {
-        off_t after = gproc_segment_skip(&segment->file, message.frame_offset);
-
-        if (after == message.frame_offset) {
-            payload_bytes += (int64_t)message.payload_bytes;
-        } else {
-            gproc_scan_release(&scan);
-            gproc_scan_init(&scan, &source, after);
-        }
-    }
-    gproc_scan_release(&scan);
-    if (result == 0)
-        segment->payload_bytes = payload_bytes;
-    return result;
-}
-
 int gproc_inflight_measure(struct gproc_inflight *inflight, uint64_t *payload_bytes,
                            uint64_t *disk_bytes)
 {
@@ -417,7 +515,7 @@ int gproc_inflight_measure(struct gproc_inflight *inflight, uint64_t *payload_by
     *disk_bytes = 0;
     for (segment = inflight->first; segment != NULL; segment = segment->next) {
         if (segment->payload_bytes < 0) {
-            int result = count_payload(segment);
+            int result = count_waiting(inflight, segment);
 
             if (result < 0)
                 return result;
@@ -426,6 +524,102 @@ int gproc_inflight_measure(struct gproc_inflight *inflight, uint64_t *payload_by
         *disk_bytes += (uint64_t)segment->file.size_bytes;
     }
     return 0;
+}
+
+/* ---- Looking */
+
+/* Whether its messages are surely in flight and nowhere else. */
+static bool is_settled(const struct gproc_inflight *inflight,
+                       const struct gproc_inflight_segment *segment)
+{
+    return segment->file.state == GPROC_SEGMENT_READY && !is_superseded(inflight, segment);
+}
+
+static int tell(const struct gproc_inflight_visitor *visitor, struct gproc_inflight_mark *mark,
+                const struct damage *damage)
+{
+    off_t start = damage->offset > mark->damage_told ? damage->offset : mark->damage_told;
+    off_t end = damage->offset + damage->size_bytes;
+    int result = 0;
+
+    if (start >= end)
+        return 0;
+    if (visitor->damage != NULL)
+        result = visitor->damage(visitor->context, start, end - start);
+    if (result == 0)
+        mark->damage_told = end;
+    return result;
+}
+
+/* Shows what has not been shown of the segment that the mark is in. */
+static int walk_one(const struct gproc_segment *file, struct gproc_inflight_mark *mark,
+                    const struct gproc_inflight_visitor *visitor)
+{
+    struct gproc_source source = gproc_segment_source(file);
+    struct gproc_scan scan = {0};
+    struct gproc_message message;
+    struct damage damage;
+    int found, result;
+
+    begin_scan(&scan, file, mark->partial_offset);
+    do {
+        result = found = step(&scan, file, &message, &damage);
+        if (found >= 0)
+            result = tell(visitor, mark, &damage);
+        if (result == 0 && found == STEP_MESSAGE)
+            result = visitor->message(visitor->context, &source, &message);
+        if (result == 0)
+            mark->partial_offset = scan.position;
+    } while (result == 0 && found != STEP_END);
+    gproc_scan_release(&scan);
+    return result;
+}
+
+int gproc_inflight_walk(const struct gproc_inflight *inflight, struct gproc_inflight_mark *mark,
+                        const struct gproc_inflight_visitor *visitor)
+{
+    const struct gproc_inflight_segment *segment;
+
+    for (segment = inflight->first; segment != NULL; segment = segment->next) {
+        int result;
+
+        if (!is_settled(inflight, segment))
+            return 1;
+        if (segment->serial <= mark->serial)
+            continue;
+        if (segment->serial != mark->partial_serial) {
+            mark->partial_serial = segment->serial;
+            mark->partial_offset = 0;
+            mark->damage_told = 0;
+        }
+        result = walk_one(&segment->file, mark, visitor);
+        if (result != 0)
+            return result;
+        mark->serial = segment->serial;
+        mark->partial_serial = 0;
+    }
+    return 0;
+}
+
+bool gproc_inflight_continues(const struct gproc_inflight *inflight, uint64_t serial,
+                              const struct gproc_imprint *imprint)
+{
+    const struct gproc_inflight_segment *segment = inflight->first;
+    struct gproc_source source;
+    struct stat status = imprint->status;
+    enum gproc_imprint_change change;
+
+    while (segment != NULL && segment->serial != serial)
+        segment = segment->next;
+    if (segment == NULL)
+        return false;
+    /* As the mailbox was when it was moved. */
+    source = gproc_segment_source(&segment->file);
+    status.st_ino = segment->file.inode;
+    status.st_size = segment->file.size_bytes;
+    status.st_mtim = segment->file.modified;
+    change = gproc_imprint_compare(imprint, &status, &source);
+    return change == GPROC_IMPRINT_NONE || change == GPROC_IMPRINT_GROWN;
 }
 
 int gproc_inflight_clear(struct gproc_inflight *inflight)
@@ -449,7 +643,7 @@ static int gather(struct gproc_inflight *inflight, struct gproc_inflight_segment
     struct gproc_inflight_segment *segment;
     int result;
 
-    copy->serial = newest_serial(inflight);
+    copy->serial = gproc_inflight_newest(inflight);
     copy->file.owner = inflight->first->file.owner;
     copy->file.fd = gproc_store_create(inflight->store, inflight->pid, &copy->serial);
     if (copy->file.fd < 0)
@@ -481,14 +675,15 @@ int gproc_inflight_return(struct gproc_inflight *inflight, struct gproc_mailbox 
         free_segment(copy);
         return result;
     }
-    insert(inflight, copy);
+    insert_uncounted(inflight, copy); /* where all goes well it is gone at once */
     result = drop_superseded(inflight);
-    if (result < 0)
-        return result; /* copy and originals are both there: settling goes on with it */
-    result = gproc_segment_pour(&copy->file, mailbox);
-    if (result == 0)
-        return drop(inflight, copy);
-    if (result != -EUCLEAN) /* else a part of it is in the mailbox, which settling finds */
-        (void)gproc_segment_ready(&copy->file);
+    if (result == 0) {
+        result = gproc_segment_pour(&copy->file, mailbox);
+        if (result == 0)
+            return drop(inflight, copy);
+        if (result != -EUCLEAN) /* else a part of it is in the mailbox, which settling finds */
+            (void)gproc_segment_ready(&copy->file);
+    } /* else copy and originals are both there: settling goes on with it */
+    (void)count_waiting(inflight, copy); /* measuring tries again */
     return result;
 }

@@ -12,76 +12,32 @@ void gproc_measure_init(struct gproc_measure *measure)
     memset(measure, 0, sizeof(*measure));
 }
 
-static bool same_time(const struct timespec *one, const struct timespec *other)
-{
-    return one->tv_sec == other->tv_sec && one->tv_nsec == other->tv_nsec;
-}
-
-static bool same_file(const struct stat *one, const struct stat *other)
-{
-    return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
-}
-
-static bool unchanged(const struct stat *one, const struct stat *other)
-{
-    return same_file(one, other) && one->st_size == other->st_size &&
-           same_time(&one->st_mtim, &other->st_mtim) && same_time(&one->st_ctim, &other->st_ctim);
-}
-
-static bool stands(const struct gproc_source *source, const struct gproc_landmark *landmark)
-{
-    uint8_t header[GPROC_FRAME_HEADER_BYTES];
-
-    return gproc_source_read(source, header, sizeof(header), landmark->offset) == 0 &&
-           memcmp(header, landmark->header, sizeof(header)) == 0;
-}
-
-/* Whether the file is the one that was counted, with nothing but bytes added. */
-static bool has_grown(const struct gproc_measure *measure, const struct stat *status,
-                      const struct gproc_source *source)
-{
-    return same_file(&measure->status, status) && status->st_size >= measure->status.st_size &&
-           measure->resume_messages_count > 0 && stands(source, &measure->first) &&
-           stands(source, &measure->last);
-}
-
-static int note(const struct gproc_source *source, const struct gproc_message *message,
-                struct gproc_landmark *landmark)
-{
-    landmark->offset = message->frame_offset;
-    return gproc_source_read(source, landmark->header, sizeof(landmark->header), landmark->offset);
-}
-
 /* Counts from `resume` on. What comes before anything undecided becomes the new `resume`. */
 static int count(struct gproc_measure *measure, const struct gproc_source *source)
 {
-    struct gproc_message message, first = {0}, last = {0};
+    struct gproc_message message;
     struct gproc_scan scan;
-    bool anew = measure->resume_messages_count == 0;
-    uint64_t decided_count = 0;
     int result;
 
     measure->payload_bytes = measure->resume_payload_bytes;
-    measure->messages_count = measure->resume_messages_count;
-    gproc_scan_init(&scan, source, measure->resume);
+    measure->messages_count = measure->imprint.messages_count;
+    gproc_scan_init(&scan, source, measure->imprint.resume);
     while ((result = gproc_scan_next(&scan, &message)) == 1) {
         measure->payload_bytes += message.payload_bytes;
         measure->messages_count++;
-        if (scan.unresolved >= 0 && scan.unresolved < message.frame_offset)
+        if (scan.unresolved >= 0)
             continue;
-        if (decided_count++ == 0)
-            first = message;
-        last = message;
-        measure->resume = scan.position;
+        gproc_imprint_note(&measure->imprint, &message);
         measure->resume_payload_bytes = measure->payload_bytes;
-        measure->resume_messages_count = measure->messages_count;
     }
     gproc_scan_release(&scan);
-    if (result == 0 && decided_count > 0 && anew)
-        result = note(source, &first, &measure->first);
-    if (result == 0 && decided_count > 0)
-        result = note(source, &last, &measure->last);
     return result;
+}
+
+static void looked_at(struct gproc_measure *measure, const struct stat *status)
+{
+    measure->status = *status;
+    measure->imprint.status = *status;
 }
 
 int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory, pid_t pid,
@@ -89,17 +45,18 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
 {
     struct gproc_mailbox mailbox;
     struct gproc_source source;
+    enum gproc_imprint_change change;
     int result = gproc_mailbox_stat(directory, pid, status);
 
     if (result < 0) {
         gproc_measure_init(measure);
         return result;
     }
-    if (unchanged(&measure->status, status))
+    if (gproc_imprint_is_unchanged(&measure->imprint, status))
         return 0;
     if (status->st_size == 0) {
         gproc_measure_init(measure);
-        measure->status = *status;
+        looked_at(measure, status);
         return 0;
     }
     result = gproc_mailbox_open(&mailbox, directory, pid, O_RDONLY);
@@ -109,13 +66,14 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
     }
     *status = mailbox.status;
     source = gproc_mailbox_source(&mailbox);
-    if (!has_grown(measure, status, &source))
+    change = gproc_imprint_compare(&measure->imprint, status, &source);
+    if (change == GPROC_IMPRINT_OTHER || change == GPROC_IMPRINT_REFILLED)
         gproc_measure_init(measure);
     result = count(measure, &source);
     if (result < 0)
         gproc_measure_init(measure);
     else
-        measure->status = *status;
+        looked_at(measure, status);
     gproc_mailbox_close(&mailbox);
     return result == -EIO
                ? 0

@@ -411,14 +411,19 @@ static int move_cursor(struct gproc_segment *segment, off_t to)
     return 0;
 }
 
-/* Delivered while something in front of it is not: neighbours on either side become one hole with
- * it. */
+static bool lies_in(const struct gproc_hole *one, const struct gproc_hole *other)
+{
+    return other->start <= one->start && one->end <= other->end;
+}
+
+/* Delivered while something in front of it is not: neighbours on either side, and what lies in it,
+ * become one hole with it. */
 static int dig(struct gproc_segment *segment, struct gproc_hole hole)
 {
     static const struct gproc_hole none = {0, 0};
     const size_t nowhere = GPROC_SEGMENT_HOLES_COUNT;
-    size_t unused = nowhere, before = nowhere, behind = nowhere;
-    size_t i;
+    size_t unused = nowhere, before = nowhere, behind = nowhere, within = nowhere;
+    size_t slot, i;
     int result = need_holes(segment);
 
     if (result < 0)
@@ -432,22 +437,26 @@ static int dig(struct gproc_segment *segment, struct gproc_hole hole)
             before = i;
         else if (there->start == hole.end)
             behind = i;
+        else if (lies_in(there, &hole))
+            within = i;
     }
     if (before != nowhere)
         hole.start = segment->holes[before].start;
     if (behind != nowhere)
         hole.end = segment->holes[behind].end;
-    if (before != nowhere || behind != nowhere) {
-        result = write_hole(segment, before != nowhere ? before : behind, hole);
-        if (result == 0 && before != nowhere && behind != nowhere)
-            (void)write_hole(segment, behind, none); /* in the other: only a slot is at stake */
-        return result;
-    }
-    if (unused == nowhere && segment->holes_count < nowhere)
-        unused = segment->holes_count;
-    if (unused == nowhere)
+    slot = before != nowhere ? before : behind != nowhere ? behind : within;
+    if (slot == nowhere)
+        slot = unused;
+    if (slot == nowhere && segment->holes_count < nowhere)
+        slot = segment->holes_count;
+    if (slot == nowhere)
         return -ENOBUFS;
-    return write_hole(segment, unused, hole);
+    result = write_hole(segment, slot, hole);
+    for (i = 0; i < segment->holes_count && result == 0; i++) {
+        if (i != slot && segment->holes[i].end != 0 && lies_in(&segment->holes[i], &hole))
+            (void)write_hole(segment, i, none); /* in the other: only a slot is at stake */
+    }
+    return result;
 }
 
 int gproc_segment_deliver(struct gproc_segment *segment, off_t start, off_t end)

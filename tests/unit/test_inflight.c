@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "inflight.h"
@@ -140,6 +141,21 @@ static size_t files(struct fixture *fixture)
 
     assert_int_equal(gproc_store_list(&fixture->world.store, count_one, &count), 0);
     return count;
+}
+
+/* Writes of the library are this program's; counted. */
+static size_t writes_count, writes_to_allow = SIZE_MAX;
+
+ssize_t pwrite(int fd, const void *buffer, size_t size_bytes, off_t offset)
+{
+    if (writes_to_allow == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    if (writes_to_allow != SIZE_MAX)
+        writes_to_allow--;
+    writes_count++;
+    return syscall(SYS_pwrite64, fd, buffer, size_bytes, offset);
 }
 
 static const char *const abc[] = {"a", "bb", "ccc", "dddd", "eeeee"};
@@ -683,6 +699,223 @@ static void test_settling_that_return_may_be_cut_off_as_well(void **state)
     }
 }
 
+/* ---- Many at once */
+
+static int deliver_all(struct fixture *fixture, struct gproc_taken *const *taken, size_t count)
+{
+    writes_count = 0;
+    return gproc_inflight_deliver_all(&fixture->world.inflight, taken, count);
+}
+
+static void test_messages_that_follow_each_other_are_delivered_by_one_write(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *taken[ABC];
+
+    /* All; those behind one in hand; those in front of it; across segments, one for each. */
+    send_and_take(fixture, abc, ABC);
+    for (size_t i = 0; i < ABC; i++)
+        taken[i] = next(fixture, abc[i]);
+    assert_int_equal(deliver_all(fixture, taken, ABC), 0);
+    assert_int_equal(writes_count, 1);
+    assert_true(gproc_inflight_is_empty(&fixture->world.inflight));
+    assert_int_equal(files(fixture), 0);
+
+    send_and_take(fixture, abc, 3);
+    send_and_take(fixture, abc + 3, 2);
+    for (size_t i = 0; i < ABC; i++)
+        taken[i] = next(fixture, abc[i]);
+    assert_int_equal(deliver_all(fixture, taken + 1, 3), 0);
+    assert_int_equal(writes_count, 2);
+    assert_int_equal(deliver_all(fixture, taken, 0), 0);
+    assert_measure(fixture, 1 + 5);
+    restart(fixture);
+    expect(fixture, (const char *const[]){"a", "eeeee"}, 2);
+    assert_int_equal(files(fixture), 0);
+    fixture_close(fixture);
+}
+
+static void test_run_across_damage_takes_it_along(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *taken[3];
+
+    send(fixture, "a");
+    temporary_append(fixture->box, "12345", 5);
+    send(fixture, "bb");
+    temporary_append(fixture->box, "1234567", 7);
+    send(fixture, "ccc");
+    assert_int_equal(world_take(&fixture->world), 0);
+    for (size_t i = 0; i < 3; i++)
+        taken[i] = next(fixture, abc[i]);
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 12);
+    assert_int_equal(deliver_all(fixture, taken + 1, 2), 0);
+    assert_int_equal(writes_count, 1);
+    restart(fixture);
+    expect(fixture, abc, 1);
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 5);
+    fixture_close(fixture);
+}
+
+static void test_what_lies_between_those_delivered_at_once_stays(void **state)
+{
+    /* Every subset of five given back, or delivered before, the others delivered at once. */
+    for (unsigned subset = 0; subset < 1U << (ABC + 1); subset++) {
+        struct fixture *fixture = fixture_open(state);
+        bool before = subset >> ABC & 1;
+        struct gproc_taken *taken[ABC], *rest[ABC];
+        const char *left[ABC];
+        uint64_t left_bytes = 0;
+        size_t left_count = 0, count = 0;
+
+        /* The first segment ends in the middle. */
+        send_and_take(fixture, abc, 3);
+        send_and_take(fixture, abc + 3, 2);
+        for (size_t i = 0; i < ABC; i++)
+            taken[i] = next(fixture, abc[i]);
+        for (size_t i = 0; i < ABC; i++) {
+            if ((subset >> i & 1) == 0) {
+                rest[count++] = taken[i];
+            } else if (before) {
+                deliver(fixture, taken[i]);
+            } else {
+                gproc_inflight_give_back(&fixture->world.inflight, taken[i]);
+                left[left_count++] = abc[i];
+                left_bytes += strlen(abc[i]);
+            }
+        }
+        assert_int_equal(deliver_all(fixture, rest, count), 0);
+        assert_measure(fixture, left_bytes);
+        assert_int_equal(fixture->world.inflight.messages_count, left_count);
+        assert_int_equal(fixture->world.inflight.delivered_count, ABC - left_count);
+        if (subset % 2 != 0)
+            restart(fixture);
+        assert_int_equal(fixture->world.inflight.messages_count, left_count);
+        expect(fixture, left, left_count);
+        assert_int_equal(fixture->world.inflight.messages_count, 0);
+        assert_int_equal(files(fixture), 0);
+        fixture_close(fixture);
+    }
+}
+
+static void test_any_order_of_what_is_delivered_at_once_is_right(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *taken[ABC], *backwards[4];
+
+    send_and_take(fixture, abc, ABC);
+    for (size_t i = 0; i < ABC; i++)
+        taken[i] = next(fixture, abc[i]);
+    for (size_t i = 0; i < 4; i++)
+        backwards[i] = taken[4 - i];
+    assert_int_equal(deliver_all(fixture, backwards, 4), 0);
+    restart(fixture);
+    expect(fixture, abc, 1);
+    fixture_close(fixture);
+}
+
+static void test_error_amid_many_leaves_those_behind_it_in_hand(void **state)
+{
+    /* Runs of one: "a", "ccc", "eeeee"; the write of each fails. */
+    for (size_t allowed = 0; allowed < 3; allowed++) {
+        struct fixture *fixture = fixture_open(state);
+        struct gproc_inflight *inflight = &fixture->world.inflight;
+        struct gproc_taken *taken[ABC], *some[3];
+        int result;
+
+        send_and_take(fixture, abc, ABC);
+        for (size_t i = 0; i < ABC; i++)
+            taken[i] = next(fixture, abc[i]);
+        for (size_t i = 0; i < 3; i++)
+            some[i] = taken[2 * i];
+        writes_to_allow = allowed;
+        result = deliver_all(fixture, some, 3);
+        writes_to_allow = SIZE_MAX;
+        assert_int_equal(result, -ENOSPC);
+        assert_int_equal(inflight->delivered_count, allowed);
+        assert_int_equal(inflight->messages_count, ABC - allowed);
+        assert_no_next(fixture);
+        /* Another try. */
+        assert_int_equal(deliver_all(fixture, some + allowed, 3 - allowed), 0);
+        gproc_inflight_give_back(inflight, taken[3]);
+        gproc_inflight_give_back(inflight, taken[1]);
+        expect(fixture, (const char *const[]){"bb", "dddd"}, 2);
+        assert_int_equal(files(fixture), 0);
+        fixture_close(fixture);
+    }
+}
+
+static void test_next_and_deliver_do_not_go_through_what_is_in_hand(void **state)
+{
+    enum {
+        MANY = 3000,
+    };
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_inflight *inflight = &fixture->world.inflight;
+    struct gproc_taken **taken = temporary_memory(*state, MANY * sizeof(struct gproc_taken *));
+    struct gproc_taken *second;
+
+    for (size_t i = 0; i < MANY; i++)
+        send(fixture, abc[i % ABC]);
+    assert_int_equal(world_take(&fixture->world), 0);
+    for (size_t i = 0; i < MANY - 2; i++)
+        taken[i] = next(fixture, abc[i % ABC]);
+    /* Whoever goes through them from the first on finds an end there, and puts the next one at it.
+     */
+    second = taken[0]->next;
+    assert_ptr_equal(second, taken[1]);
+    taken[0]->next = NULL;
+    for (size_t i = MANY - 2; i < MANY; i++)
+        taken[i] = next(fixture, abc[i % ABC]);
+    assert_no_next(fixture);
+    assert_null(taken[0]->next);
+    assert_ptr_equal(taken[MANY - 3]->next, taken[MANY - 2]);
+    assert_int_equal(deliver_all(fixture, taken + MANY / 2, MANY / 2), 0);
+    assert_int_equal(writes_count, 1);
+    deliver(fixture, taken[MANY / 2 - 2]);
+    assert_null(taken[0]->next);
+    assert_ptr_equal(taken[MANY / 2 - 3]->next, taken[MANY / 2 - 1]);
+    taken[0]->next = second;
+    assert_int_equal(inflight->messages_count, MANY / 2 - 1);
+    assert_int_equal(deliver_all(fixture, taken, MANY / 2 - 2), 0);
+    assert_int_equal(deliver_all(fixture, taken + MANY / 2 - 1, 1), 0);
+    assert_true(gproc_inflight_is_empty(inflight));
+    fixture_close(fixture);
+}
+
+static void test_messages_are_counted_from_the_moment_they_are_taken_or_loaded(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    const struct gproc_inflight *inflight = &fixture->world.inflight;
+    struct gproc_taken *a, *b;
+
+    assert_int_equal(inflight->messages_count, 0);
+    assert_int_equal(gproc_inflight_newest(inflight), 0);
+    temporary_append(fixture->box, "12345", 5);
+    send_and_take(fixture, abc, ABC);
+    assert_int_equal(inflight->messages_count, ABC);
+    a = next(fixture, "a");
+    b = next(fixture, "bb");
+    assert_int_equal(inflight->messages_count, ABC);
+    deliver(fixture, b);
+    gproc_inflight_give_back(&fixture->world.inflight, a);
+    assert_int_equal(inflight->messages_count, ABC - 1);
+    send_and_take(fixture, abc, 2);
+    assert_int_equal(inflight->messages_count, ABC + 1);
+    restart(fixture);
+    assert_int_equal(inflight->messages_count, ABC + 1);
+    assert_true(gproc_inflight_newest(inflight) > 0);
+    assert_measure(fixture, ABC_BYTES - 2 + 3);
+    assert_int_equal(inflight->messages_count, ABC + 1);
+    assert_int_equal(world_return(&fixture->world), 0);
+    assert_int_equal(inflight->messages_count, 0);
+    assert_int_equal(world_take(&fixture->world), 0);
+    assert_int_equal(inflight->messages_count, ABC + 1);
+    assert_int_equal(gproc_inflight_clear(&fixture->world.inflight), 0);
+    assert_int_equal(inflight->messages_count, 0);
+    fixture_close(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -706,6 +939,13 @@ int main(void)
         TEMPORARY_TEST(test_what_was_returned_by_one_dead_mount_does_not_void_what_another_had),
         TEMPORARY_TEST(test_return_cut_off_with_others_behind_it_settles_in_order_each_once),
         TEMPORARY_TEST(test_settling_that_return_may_be_cut_off_as_well),
+        TEMPORARY_TEST(test_messages_that_follow_each_other_are_delivered_by_one_write),
+        TEMPORARY_TEST(test_run_across_damage_takes_it_along),
+        TEMPORARY_TEST(test_what_lies_between_those_delivered_at_once_stays),
+        TEMPORARY_TEST(test_any_order_of_what_is_delivered_at_once_is_right),
+        TEMPORARY_TEST(test_error_amid_many_leaves_those_behind_it_in_hand),
+        TEMPORARY_TEST(test_next_and_deliver_do_not_go_through_what_is_in_hand),
+        TEMPORARY_TEST(test_messages_are_counted_from_the_moment_they_are_taken_or_loaded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

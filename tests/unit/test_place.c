@@ -292,9 +292,14 @@ static void test_renew_that_fails_leaves_all_as_it_was(void **state)
     gproc_place_release(&place);
 }
 
+enum {
+    RENEWALS_COUNT = 300,
+};
+
+/* Two threads in step: neither begins a round before the other does, however they are scheduled. */
 struct user {
     const struct gproc_place *place;
-    atomic_bool enough;
+    pthread_barrier_t round;
     atomic_uint failures;
 };
 
@@ -302,12 +307,15 @@ static void *use(void *argument)
 {
     struct user *user = argument;
 
-    while (!atomic_load(&user->enough)) {
-        struct stat status;
+    for (int i = 0; i < RENEWALS_COUNT; i++) {
+        (void)pthread_barrier_wait(&user->round); /* it has no other error than a wrong barrier */
+        for (int j = 0; j < 20; j++) {
+            struct stat status;
 
-        /* There is a directory under the number at every moment. */
-        if (fstatat(user->place->fd, ".", &status, 0) != 0)
-            atomic_fetch_add(&user->failures, 1);
+            /* There is a directory under the number at every moment. */
+            if (fstatat(user->place->fd, ".", &status, 0) != 0)
+                atomic_fetch_add(&user->failures, 1);
+        }
     }
     return NULL;
 }
@@ -320,14 +328,16 @@ static void test_descriptor_is_usable_while_another_thread_renews(void **state)
     pthread_t thread;
 
     assert_int_equal(gproc_place_init(&place, directory, 0777), 0);
+    assert_int_equal(pthread_barrier_init(&user.round, NULL, 2), 0);
     assert_int_equal(pthread_create(&thread, NULL, use, &user), 0);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < RENEWALS_COUNT; i++) {
+        (void)pthread_barrier_wait(&user.round);
         (void)rmdir(directory);
         if (gproc_place_renew(&place) != 0)
             atomic_fetch_add(&user.failures, 1);
     }
-    atomic_store(&user.enough, true);
     assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(pthread_barrier_destroy(&user.round), 0);
     assert_int_equal(atomic_load(&user.failures), 0);
     gproc_place_release(&place);
 }
