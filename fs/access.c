@@ -10,6 +10,7 @@
 #include "gprocfs.h"
 #include "lock.h"
 #include "mailbox.h"
+#include "sender.h"
 
 enum {
     GROUPS_FIRST_COUNT = 64,
@@ -23,8 +24,8 @@ static bool in_group(fuse_req_t req, gid_t group)
     int count, i;
     bool found = fuse_req_ctx(req)->gid == group;
 
-    if (found)
-        return true;
+    if (found || !sender_can_be_looked_at()) /* libfuse finds groups in /proc */
+        return found;
     count = fuse_req_getgroups(req, GROUPS_FIRST_COUNT, first);
     if (count > GROUPS_FIRST_COUNT) {
         groups = calloc((size_t)count, sizeof(*groups));
@@ -56,12 +57,12 @@ static bool may(fuse_req_t req, const struct stat *status, mode_t wanted)
 }
 
 int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
-                 bool reads)
+                 mode_t wanted)
 {
     if (status->st_uid == grant->uid && status->st_gid == grant->gid &&
         status->st_mode == grant->mode)
         return 0;
-    return may(req, status, reads ? S_IROTH | S_IWOTH : S_IWOTH) ? 0 : -ESTALE;
+    return may(req, status, wanted) ? 0 : -ESTALE;
 }
 
 struct gproc_creator access_creator(fuse_req_t req)
@@ -72,31 +73,52 @@ struct gproc_creator access_creator(fuse_req_t req)
     return geteuid() == 0 ? creator : gproc_creator_self;
 }
 
-int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags,
-                struct access_grant *grant)
+/* What the mount as a whole and the view forbid. */
+static int check_view(const struct gprocfs *fs, struct tree_node node, bool writes)
 {
+    unsigned int flags = tree_view(node.view)->flags;
+
+    if (writes && (flags & TREE_SENDS) == 0)
+        return -EACCES;
+    if (fs->read_only && (writes || (flags & TREE_TAKES) != 0))
+        return -EROFS;
+    if (writes && fs->live && kill(node.pid, 0) < 0 && errno == ESRCH)
+        return -ESRCH;
+    return 0;
+}
+
+int access_open(struct gprocfs *fs, fuse_req_t req, struct tree_node node, int open_flags,
+                const struct stat *made, struct access_grant *grant)
+{
+    bool takes = (tree_view(node.view)->flags & TREE_TAKES) != 0;
     bool writes = (open_flags & O_ACCMODE) != O_RDONLY;
     bool reads = (open_flags & O_ACCMODE) != O_WRONLY;
     struct gproc_mailbox mailbox;
-    int result;
+    int result = check_view(fs, node, writes);
+    int access = !reads ? O_WRONLY : takes ? O_RDWR : O_RDONLY;
+    mode_t wanted = (writes ? ACCESS_SEND : 0) | (!reads ? 0 : takes ? ACCESS_TAKE : ACCESS_LOOK);
 
-    if (fs->read_only)
-        return -EROFS;
-    if (writes && fs->live && kill(pid, 0) < 0 && errno == ESRCH)
-        return -ESRCH;
-    result = gproc_mailbox_open(&mailbox, &fs->mailboxes, pid, reads ? O_RDWR : O_WRONLY);
+    if (result < 0)
+        return result;
+    result = gproc_mailbox_open(&mailbox, &fs->mailboxes, node.pid, access);
     if (result < 0)
         return result == -ENOENT ? -ESTALE : result;
-    if (reads && !may(req, &mailbox.status, S_IWOTH))
+    /* The kernel has judged by what it was told a moment ago, or not at all where it was told that
+     * there is none; and it does not know that receiving needs the right to write. */
+    if ((made == NULL || made->st_ino != mailbox.status.st_ino ||
+         made->st_dev != mailbox.status.st_dev) &&
+        !may(req, &mailbox.status, wanted))
         result = -EACCES;
     grant->uid = mailbox.status.st_uid;
     grant->gid = mailbox.status.st_gid;
     grant->mode = mailbox.status.st_mode;
     gproc_mailbox_close(&mailbox);
-    return result < 0 ? result : gproc_lock_probe(&fs->locks, pid, access_creator(req));
+    if (result == 0 && (writes || takes))
+        result = gproc_lock_probe(&fs->locks, node.pid, access_creator(req));
+    return result;
 }
 
-int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode)
+int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode, struct stat *made)
 {
     struct gproc_mailbox mailbox;
     int result;
@@ -109,6 +131,7 @@ int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode)
                                   access_creator(req));
     if (result < 0)
         return result;
+    *made = mailbox.status;
     gproc_mailbox_close(&mailbox);
-    return 0;
+    return result;
 }

@@ -11,11 +11,11 @@
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
-#include <stdbool.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
 #include "lock.h"
+#include "tree.h"
 
 struct gprocfs;
 
@@ -30,23 +30,32 @@ struct access_grant {
     mode_t mode;
 };
 
+/* What it takes to receive, to send and to look. */
+enum {
+    ACCESS_TAKE = S_IROTH | S_IWOTH,
+    ACCESS_SEND = S_IWOTH,
+    ACCESS_LOOK = S_IROTH,
+};
+
 /*
+ * `made`: what has been made for this very open, which so may do with it what its mode forbids;
+ * NULL: nothing.
  * 0, or -ESTALE: the mailbox has vanished, look again; -EACCES; -EROFS; -ESRCH: there is no such
  * process (with live); or what opening the mailbox or its lock says.
  */
-int access_open(struct gprocfs *fs, fuse_req_t req, pid_t pid, int open_flags,
-                struct access_grant *grant);
+int access_open(struct gprocfs *fs, fuse_req_t req, struct tree_node node, int open_flags,
+                const struct stat *made, struct access_grant *grant);
 
 /*
  * Whether what was allowed at open holds for the mailbox as it is now: it is the same to look at,
- * or the caller might open it anew: to receive (`reads`), which takes both rights, or to send.
+ * or the caller might open it anew. `wanted`: the rights that takes, S_IROTH and S_IWOTH.
  * 0 or -ESTALE.
  */
 int access_again(const struct access_grant *grant, fuse_req_t req, const struct stat *status,
-                 bool reads);
+                 mode_t wanted);
 
-/* Creates the mailbox for the caller, with `mode`. 0 also where it is there already; or as above.
- */
-int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode);
+/* Creates the mailbox for the caller, with `mode`. 1 and `*made`; 0 where it is there already; or as
+ * above. */
+int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode, struct stat *made);
 
 #endif

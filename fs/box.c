@@ -6,59 +6,66 @@
 #include "gprocfs.h"
 #include "handle.h"
 #include "lock.h"
+#include "poller.h"
 
 static void queue_init(struct job_queue *queue)
 {
     queue->first = NULL;
     queue->end = &queue->first;
+    queue->stats = NULL;
+}
+
+static void queue_count(const struct job_queue *queue, int64_t more)
+{
+    if (queue->stats != NULL)
+        stats_add(queue->stats, queue->gauge, more);
+}
+
+static void queue_insert(struct job_queue *queue, struct job **link, struct job *job)
+{
+    job->next = *link;
+    job->link = link;
+    *link = job;
+    if (job->next != NULL)
+        job->next->link = &job->next;
+    else
+        queue->end = &job->next;
+    job->queue = queue;
+    queue_count(queue, 1);
 }
 
 static void queue_append(struct job_queue *queue, struct job *job)
 {
-    job->next = NULL;
-    *queue->end = job;
-    queue->end = &job->next;
-    job->parked = true;
+    queue_insert(queue, queue->end, job);
 }
 
 static void queue_prepend(struct job_queue *queue, struct job *job)
 {
-    if (queue->first == NULL) {
-        queue_append(queue, job);
-        return;
-    }
-    job->next = queue->first;
-    queue->first = job;
-    job->parked = true;
+    queue_insert(queue, &queue->first, job);
+}
+
+/* Takes a job out of the queue it is in. */
+static void queue_leave(struct job *job)
+{
+    struct job_queue *queue = job->queue;
+
+    *job->link = job->next;
+    if (job->next != NULL)
+        job->next->link = job->link;
+    else
+        queue->end = job->link;
+    job->queue = NULL;
+    job->next = NULL;
+    queue_count(queue, -1);
 }
 
 static struct job *queue_pop(struct job_queue *queue)
 {
     struct job *job = queue->first;
 
-    if (job == NULL)
-        return NULL;
-    queue->first = job->next;
-    if (queue->first == NULL)
-        queue->end = &queue->first;
-    job->parked = false;
+    if (job != NULL)
+        queue_leave(job);
     return job;
-}
-
-/* True if it was there. */
-static bool queue_remove(struct job_queue *queue, struct job *job)
-{
-    struct job **link = &queue->first;
-
-    while (*link != NULL && *link != job)
-        link = &(*link)->next;
-    if (*link == NULL)
-        return false;
-    *link = job->next;
-    if (job->next == NULL)
-        queue->end = link;
-    job->parked = false;
-    return true;
 }
 
 void boxes_init(struct boxes *boxes)
@@ -113,6 +120,11 @@ static struct box *new_box(struct gprocfs *fs, pid_t pid)
     (void)pthread_mutex_init(&box->mutex, NULL); /* without attributes it cannot fail */
     queue_init(&box->ready);
     queue_init(&box->contended);
+    box->contended.stats = &fs->stats;
+    box->contended.gauge = STATS_PARKED_LOCK;
+    queue_init(&box->waiting);
+    box->waiting.stats = &fs->stats;
+    box->waiting.gauge = STATS_PARKED_MESSAGE;
     gproc_inflight_init(&box->inflight, &fs->store, pid);
     gproc_measure_init(&box->measure);
     return box;
@@ -123,7 +135,7 @@ static struct box **bucket_of(struct boxes *boxes, pid_t pid)
     return &boxes->buckets[(uint32_t)pid % BOXES_BUCKETS_COUNT];
 }
 
-struct box *box_get(struct gprocfs *fs, pid_t pid)
+static struct box *get(struct gprocfs *fs, pid_t pid, bool make)
 {
     struct boxes *boxes = &fs->boxes;
     struct box **bucket = bucket_of(boxes, pid);
@@ -132,7 +144,7 @@ struct box *box_get(struct gprocfs *fs, pid_t pid)
     (void)pthread_mutex_lock(&boxes->mutex);
     for (box = *bucket; box != NULL && box->pid != pid; box = box->next)
         ;
-    if (box == NULL) {
+    if (box == NULL && make) {
         box = new_box(fs, pid);
         if (box != NULL) {
             box->next = *bucket;
@@ -143,6 +155,16 @@ struct box *box_get(struct gprocfs *fs, pid_t pid)
         box->users_count++;
     (void)pthread_mutex_unlock(&boxes->mutex);
     return box;
+}
+
+struct box *box_get(struct gprocfs *fs, pid_t pid)
+{
+    return get(fs, pid, true);
+}
+
+struct box *box_find(struct gprocfs *fs, pid_t pid)
+{
+    return get(fs, pid, false);
 }
 
 struct box *box_again(struct box *box)
@@ -186,8 +208,9 @@ static void on_interrupt(fuse_req_t req, void *data)
 
     (void)req;
     (void)pthread_mutex_lock(&box->mutex);
-    was_waiting =
-        job->parked && (queue_remove(&box->contended, job) || queue_remove(&box->ready, job));
+    was_waiting = job->queue != NULL;
+    if (was_waiting)
+        queue_leave(job);
     job->interrupted = true;
     (void)pthread_mutex_unlock(&box->mutex);
     if (was_waiting)
@@ -196,12 +219,30 @@ static void on_interrupt(fuse_req_t req, void *data)
 
 void box_abandon(struct job *job)
 {
+    struct box *box = job->has_waited ? box_again(job->box) : NULL;
+
     (void)job_reply_error(job, -EINTR); /* it is gone, or will be with this answer */
     job_end(job);
+    /* It may have been on its way to a message: that is for the next one. */
+    if (box != NULL && (!box_is_followed(box) || crew_give(&box->fs->crew, box, box_take_up) < 0))
+        box_put(box);
 }
 
-/* Puts a job that could not have the lock aside. False: it has been answered. */
-static bool put_aside(struct job *job)
+static void answer_all(struct job *job, int error)
+{
+    while (job != NULL) {
+        struct job *next = job->next;
+
+        if (error == -ETIMEDOUT)
+            stats_add(&job->fs->stats, STATS_LOCK_TIMEOUTS, 1);
+        (void)job_reply_error(job, error); /* whoever has gone has gone */
+        job_end(job);
+        job = next;
+    }
+}
+
+/* Puts a job that could not have the lock aside. */
+static void put_aside(struct job *job)
 {
     struct box *box = job->box;
     bool was_kept = job->on_heap;
@@ -210,7 +251,7 @@ static bool put_aside(struct job *job)
     if (!was_kept) {
         job = job_keep(job, on_interrupt);
         if (job == NULL)
-            return false;
+            return;
     }
     (void)pthread_mutex_lock(&box->mutex);
     if (!box->lock_is_held) {
@@ -228,30 +269,79 @@ static bool put_aside(struct job *job)
             queue_append(&box->contended, job);
     }
     (void)pthread_mutex_unlock(&box->mutex);
-    if (watch)
+    if (watch) {
+        stats_add(&box->fs->stats, STATS_LOCK_WAITS, 1);
         keeper_watch(&box->fs->keeper, box);
-    if (!give_up && !refuse)
-        return true;
-    (void)job_reply_error(job, give_up ? -EINTR : -ETIMEDOUT); /* as in box_abandon() */
-    job_end(job);
-    return false;
+    }
+    if (give_up || refuse)
+        answer_all(job, give_up ? -EINTR : -ETIMEDOUT);
 }
 
-/* The next job for the one at work; NULL, and he is no longer at work. */
-static struct job *next_job(struct box *box)
+/* Puts a job that found no message aside until there is news. */
+static void await_mail(struct job *job)
+{
+    struct box *box = job->box;
+    bool attend, give_up;
+
+    if (!job->on_heap) {
+        job = job_keep(job, on_interrupt);
+        if (job == NULL)
+            return;
+    }
+    (void)pthread_mutex_lock(&box->mutex);
+    give_up = job->interrupted;
+    attend = !give_up && !box->mail_is_watched;
+    if (!give_up && job->has_waited)
+        queue_prepend(&box->waiting, job); /* it was the first, and stays it */
+    else if (!give_up)
+        queue_append(&box->waiting, job);
+    job->has_waited = true;
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (attend)
+        keeper_attend(&box->fs->keeper, box, false);
+    if (give_up)
+        answer_all(job, -EINTR);
+}
+
+/* The first that waits for mail, if there is news. While the lock is held he could not receive
+ * anyway, and another one waits for the lock already. Call with the mutex held. */
+static struct job *pop_waiting(struct box *box)
+{
+    if (!box->news || box->lock_is_held)
+        return NULL;
+    box->news = false; /* before he looks: whoever brings some meanwhile says so again */
+    return queue_pop(&box->waiting);
+}
+
+/* The next job for the one at work; NULL, and he is no longer at work. `more`: the last one has got
+ * a message for which it had waited, so the next one that waits is worth a try. */
+static struct job *next_job(struct box *box, bool more)
 {
     struct job *job;
 
     (void)pthread_mutex_lock(&box->mutex);
+    box->news = box->news || more;
     while ((job = queue_pop(&box->ready)) != NULL && job->takes_lock &&
            box->contended.first != NULL)
         queue_append(&box->contended, job); /* behind those that came before it */
     if (job == NULL && !box->lock_is_held)
         job = queue_pop(&box->contended);
     if (job == NULL)
+        job = pop_waiting(box);
+    if (job == NULL)
         box->busy = false;
     (void)pthread_mutex_unlock(&box->mutex);
     return job;
+}
+
+void box_count_inflight(struct box *box)
+{
+    uint64_t count = box->inflight.messages_count;
+
+    if (count != box->counted_messages)
+        stats_add(&box->fs->stats, STATS_INFLIGHT_MESSAGES,
+                  (int64_t)(count - box->counted_messages));
+    box->counted_messages = count;
 }
 
 /* Does a job, and then all that are there. The box is kept by a reference of ours: each job has
@@ -260,11 +350,17 @@ static void work(struct box *box, struct job *job)
 {
     (void)box_again(box);
     while (job != NULL) {
-        if (job->run(job) == JOB_NEEDS_LOCK)
-            (void)put_aside(job);
+        enum job_result result = job->run(job);
+        bool more = result == JOB_DONE && job->has_waited;
+
+        if (result == JOB_NEEDS_LOCK)
+            put_aside(job);
+        else if (result == JOB_NEEDS_MAIL)
+            await_mail(job);
         else
             job_end(job);
-        job = next_job(box);
+        box_count_inflight(box);
+        job = next_job(box, more);
     }
     box_put(box);
 }
@@ -323,19 +419,67 @@ bool box_is_stuck(struct box *box)
     return stuck;
 }
 
-void box_lock_is_free(struct box *box)
+/* Goes to work, if nobody is there and there is something to do. Releases the mutex, which is held.
+ */
+static void go_on(struct box *box)
 {
     struct job *job = NULL;
 
-    (void)pthread_mutex_lock(&box->mutex);
-    box->lock_is_held = false;
-    box->stuck = false;
     if (!box->busy) {
-        job = queue_pop(&box->contended);
+        job = box->lock_is_held ? NULL : queue_pop(&box->contended);
+        if (job == NULL)
+            job = pop_waiting(box);
         box->busy = job != NULL;
     }
     (void)pthread_mutex_unlock(&box->mutex);
     work(box, job);
+}
+
+void box_lock_is_free(struct box *box)
+{
+    (void)pthread_mutex_lock(&box->mutex);
+    box->lock_is_held = false;
+    box->stuck = false;
+    box->news = true; /* who waited for mail was not tried meanwhile */
+    go_on(box);
+}
+
+void box_has_news(struct box *box)
+{
+    bool tell;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    box->news = true;
+    tell = box->pollers != NULL;
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (tell)
+        keeper_attend(&box->fs->keeper, box, true);
+}
+
+void box_take_up(struct box *box)
+{
+    (void)pthread_mutex_lock(&box->mutex);
+    box->news = true;
+    go_on(box);
+}
+
+bool box_is_followed(struct box *box)
+{
+    bool followed;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    followed = box->waiting.first != NULL || box->pollers != NULL || box->followers_count > 0;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return followed;
+}
+
+void box_end_waiting(struct box *box, int error)
+{
+    struct job *job;
+
+    while ((job = queue_pop(&box->waiting)) != NULL) {
+        answer_all(job, error);
+    }
 }
 
 /* Takes out of those that wait for the lock all, or those that hold the directory. Call with the
@@ -356,19 +500,8 @@ static struct job *take_out(struct box *box, bool all)
     while ((job = queue_pop(&stay)) != NULL)
         queue_append(&box->contended, job);
     for (job = out.first; job != NULL; job = job->next)
-        job->parked = false; /* from now on an interrupt only leaves its mark */
+        job->queue = NULL; /* from now on an interrupt only leaves its mark */
     return out.first;
-}
-
-static void answer_all(struct job *job, int error)
-{
-    while (job != NULL) {
-        struct job *next = job->next;
-
-        (void)job_reply_error(job, error); /* whoever has gone has gone */
-        job_end(job);
-        job = next;
-    }
 }
 
 void box_lock_timed_out(struct box *box, int error)

@@ -12,6 +12,12 @@
  * they are all answered together. From then on the box counts as stuck and jobs fail at once where
  * the lock is still held, until somebody gets it.
  *
+ * A job that finds no message, and waits for one, is put aside too. It is tried again when there is
+ * news: something was sent or given back through this mount, or the keeper saw the file below
+ * change. One at a time, in the order in which they came, for as long as there is something for the
+ * first. Where there is mail but not the lock, the first waits for the lock, and the others behind
+ * him still for mail.
+ *
  * Interrupts: the kernel names a waiting request; its job is taken out of the queue and answered by
  * the keeper. A job at work is not disturbed: it is over in no time, or comes back to be put aside,
  * and is answered then.
@@ -28,12 +34,17 @@
 #include "inflight.h"
 #include "job.h"
 #include "measure.h"
+#include "stats.h"
 
 struct gprocfs;
+struct picture;
+struct poller;
 
 struct job_queue {
     struct job *first;
     struct job **end;
+    struct stats *stats; /* not owned; counts how many there are, as `gauge`; NULL: nobody does */
+    enum stats_id gauge;
 };
 
 struct box {
@@ -50,6 +61,12 @@ struct box {
     struct handle *handles; /* the open files */
     struct job_queue ready;
     struct job_queue contended; /* waiting for the lock, in order */
+    struct job_queue waiting;   /* for mail, in order */
+    bool news;                  /* the first of them is worth a try */
+    struct poller *pollers;     /* who wants to hear of mail */
+    size_t followers_count;     /* open files whose reads wait for mail */
+    bool mail_is_watched;       /* the keeper says `news` when the file below changes */
+    struct picture *pictures;   /* that open files show */
     bool lock_is_held;          /* it was found held, and no try since has said otherwise */
     bool stuck;
     int64_t held_since_ms; /* while lock_is_held */
@@ -59,11 +76,18 @@ struct box {
     /* Protected by the keeper's mutex. */
     struct box *next_watched;
     bool watched;
+    struct box *next_attended;
+    bool attended;
+    bool to_tell; /* the pollers, when attended */
+
+    /* The keeper's alone. */
+    struct box *next_polled;
 
     /* His who is at work. */
     struct gproc_inflight inflight;
     struct gproc_measure measure;
     uint64_t damage_told_bytes; /* how much of the damage has been logged */
+    uint64_t counted_messages;  /* how many of those in flight have been counted */
 };
 
 enum {
@@ -87,6 +111,9 @@ void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
 struct box *box_get(struct gprocfs *fs, pid_t pid);
 struct box *box_again(struct box *box); /* another reference */
 
+/* The box of `pid` if there is one, with a reference for the caller; else NULL. */
+struct box *box_find(struct gprocfs *fs, pid_t pid);
+
 /* Gives a reference back. A box that nobody uses stays while it is worth something: in flight, or
  * measured. */
 void box_put(struct box *box);
@@ -104,6 +131,21 @@ int box_lock(struct job *job, struct gproc_lock *lock);
 /* Whether its lock has been held for longer than anybody is to wait, and still is as far as we
  * know. */
 bool box_is_stuck(struct box *box);
+
+/* There may be something to receive. By whoever is at work. */
+void box_has_news(struct box *box);
+
+/* The same, for the keeper, who saw the file below change: those that wait are tried. */
+void box_take_up(struct box *box);
+
+/* Brings the count of what all boxes have in flight up to date. By whoever is at work. */
+void box_count_inflight(struct box *box);
+
+/* Whether somebody waits for mail, or is about to. */
+bool box_is_followed(struct box *box);
+
+/* At the end of the mount: those that still wait for mail are answered `error`. */
+void box_end_waiting(struct box *box, int error);
 
 /* For the keeper: the lock looks free: those that wait for it go on. */
 void box_lock_is_free(struct box *box);

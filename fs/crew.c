@@ -8,6 +8,7 @@
 struct crew_task {
     struct crew_task *next;
     struct box *box;
+    void (*run)(struct box *box);
 };
 
 void crew_init(struct crew *crew)
@@ -34,7 +35,7 @@ static void *serve(void *context)
             if (crew->first == NULL)
                 crew->end = &crew->first;
             (void)pthread_mutex_unlock(&crew->mutex);
-            box_lock_is_free(task->box);
+            task->run(task->box);
             box_put(task->box);
             free(task);
             (void)pthread_mutex_lock(&crew->mutex);
@@ -50,7 +51,7 @@ static void *serve(void *context)
     return NULL;
 }
 
-int crew_give(struct crew *crew, struct box *box)
+int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box))
 {
     struct crew_task *task = malloc(sizeof(*task));
     int result = 0;
@@ -59,6 +60,7 @@ int crew_give(struct crew *crew, struct box *box)
         return -ENOMEM;
     task->next = NULL;
     task->box = box;
+    task->run = run;
     (void)pthread_mutex_lock(&crew->mutex);
     if ((crew->idle_count == 0 || crew->first != NULL) &&
         crew->threads_count < CREW_THREADS_MOST_COUNT) {

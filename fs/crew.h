@@ -1,6 +1,6 @@
 /*
- * crew - threads that take up a box whose lock has become free, so that the keeper never does a
- * mailbox's work itself.
+ * crew - threads that take up a box whose lock has become free, or which has news, so that the
+ * keeper never does a mailbox's work itself.
  *
  * They are started when needed, up to a limit, and stay. Nothing is ever taken up while all are at
  * work but what waits already.
@@ -35,11 +35,10 @@ struct crew {
 void crew_init(struct crew *crew);
 
 /*
- * Has somebody call box_lock_is_free(box). The box's reference is the crew's from now on. 0, or
- * -ENOMEM, -EAGAIN where there is nobody and nobody can be had: the reference is the caller's
- * still.
+ * Has somebody call run(box). The box's reference is the crew's from now on. 0, or -ENOMEM, -EAGAIN
+ * where there is nobody and nobody can be had: the reference is the caller's still.
  */
-int crew_give(struct crew *crew, struct box *box);
+int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box));
 
 /* Waits for all that has been given, and ends the threads. */
 void crew_stop(struct crew *crew);

@@ -21,6 +21,7 @@
 #include "crew.h"
 #include "keeper.h"
 #include "place.h"
+#include "stats.h"
 #include "store.h"
 
 struct gprocfs {
@@ -35,7 +36,9 @@ struct gprocfs {
     int64_t return_until_ms; /* at the end of the mount: how long locks are waited for */
     bool live;
     bool read_only;
-    _Atomic size_t collected_bytes; /* what all open files have collected */
+    _Atomic size_t collected_bytes;  /* what all open files have collected */
+    _Atomic uint32_t pictures_count; /* how many node ids have been given out for pictures */
+    struct stats stats;
 };
 
 #endif

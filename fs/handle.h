@@ -1,6 +1,6 @@
 /*
- * handle - an open file of the mount: what it has collected to send, what it has taken and not
- * handed over.
+ * handle - an open file of a mailbox: what it has collected to send, what it has taken and not
+ * handed over, the picture that it shows.
  *
  * A handle is made at open and freed after its release. In between the kernel keeps it alive for as
  * long as a request names it.
@@ -18,8 +18,15 @@
 #include "inflight.h"
 #include "job.h"
 #include "lock.h"
+#include "tree.h"
 
 struct box;
+struct picture;
+struct poller;
+
+enum {
+    HAND_ENVELOPE_BYTES = 40, /* "-2147483648 2147483635\n" and more */
+};
 
 /* What a handle has collected. Protected by the handle's mutex. */
 struct collected {
@@ -33,8 +40,17 @@ struct collected {
     size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
 };
 
+/* A message that is being handed over. His who is at work on the box. */
+struct hand {
+    struct gproc_taken *taken; /* or NULL */
+    char envelope[HAND_ENVELOPE_BYTES];
+    size_t envelope_bytes; /* what is said before the payload; 0 where that is nothing */
+    size_t offset_bytes;   /* how much of both has been handed over */
+};
+
 struct handle {
-    struct box *box; /* a reference of its own */
+    struct box *box;         /* a reference of its own */
+    unsigned int view_flags; /* enum tree_view_flags: what reading it means */
     bool reads;
     bool writes;
     bool collects; /* one message at close; else one for each write */
@@ -44,20 +60,21 @@ struct handle {
     /* The box's list of its open files. Protected by the box's mutex. */
     struct handle *next;
     struct handle **link;
+    struct poller *poller;   /* or NULL */
+    struct picture *picture; /* a share of it; NULL where there is none */
 
     pthread_mutex_t mutex;
     struct collected collected;
 
     /* His who is at work on the box. */
-    off_t position;            /* where a reader that goes on reads next */
-    struct gproc_taken *taken; /* the message that is being handed over, or NULL */
-    size_t taken_offset_bytes; /* how much of it has been */
+    off_t position; /* where a reader that goes on reads next */
+    struct hand hand;
 };
 
 /* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is
  * the caller's. */
-struct handle *handle_new(struct box *box, int open_flags, struct gproc_creator creator,
-                          struct access_grant grant);
+struct handle *handle_new(struct box *box, struct tree_node node, int open_flags,
+                          struct gproc_creator creator, struct access_grant grant);
 
 /* Gives the reference back and frees. What was taken must have been given back before. */
 void handle_free(struct handle *handle);

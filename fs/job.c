@@ -6,6 +6,9 @@
 
 #include "box.h"
 #include "gprocfs.h"
+#include "poller.h"
+#include "reply.h"
+#include "sender.h"
 
 struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
 {
@@ -40,6 +43,13 @@ struct job *job_keep(const struct job *job, fuse_interrupt_func_t interrupted)
     return kept;
 }
 
+static void uncharge(struct job *job)
+{
+    if (job->charged_bytes > 0)
+        atomic_fetch_sub(&job->fs->collected_bytes, job->charged_bytes);
+    job->charged_bytes = 0;
+}
+
 /*
  * Before a request that can be interrupted is answered, its callback must be gone: libfuse calls it
  * with the request's lock held, so once this returns it neither runs nor will.
@@ -48,12 +58,13 @@ static void disarm(struct job *job)
 {
     if (job->on_heap && job->req != NULL)
         fuse_req_interrupt_func(job->req, NULL, NULL);
+    uncharge(job); /* whoever has his answer sees nothing of it any more */
 }
 
 int job_reply_error(struct job *job, int error)
 {
     disarm(job);
-    return job->req != NULL ? fuse_reply_err(job->req, -error) : 0;
+    return job->req != NULL ? reply_error(job->req, error) : 0;
 }
 
 int job_reply_write(struct job *job, size_t count_bytes)
@@ -74,14 +85,31 @@ int job_reply_attr(struct job *job, const struct stat *attributes, double timeou
     return fuse_reply_attr(job->req, attributes, timeout_s);
 }
 
+int job_reply_poll(struct job *job, unsigned int events)
+{
+    disarm(job);
+    return fuse_reply_poll(job->req, events);
+}
+
+/*
+ * Killed, a reader stays until its request is answered, and then is gone, with whatever the answer
+ * gave it. The interrupt that tells of it is on its way to another thread while a message comes for
+ * the same request; so who has waited is looked at again before he is given something.
+ */
+bool job_is_abandoned(const struct job *job)
+{
+    return fuse_req_interrupted(job->req) ||
+           (job->has_waited && sender_was_killed(fuse_req_ctx(job->req)->pid));
+}
+
 void job_end(struct job *job)
 {
     struct box *box = job->box;
 
     if (job->owns_data)
         free((void *)job->data); /* ours since it was copied or handed over */
-    if (job->charged_bytes > 0)
-        atomic_fetch_sub(&box->fs->collected_bytes, job->charged_bytes);
+    uncharge(job);
+    poller_free(job->poller);
     if (job->on_heap)
         free(job);
     box_put(box);

@@ -18,15 +18,19 @@
 #include <sys/types.h>
 
 #include "lock.h"
+#include "tree.h"
 
 struct box;
 struct gprocfs;
 struct handle;
 struct job;
+struct job_queue;
+struct poller;
 
 enum job_result {
     JOB_DONE,       /* answered */
     JOB_NEEDS_LOCK, /* the mailbox's lock is held by somebody else: nothing has happened yet */
+    JOB_NEEDS_MAIL, /* there is no message to be had: nothing has happened yet */
 };
 
 struct job {
@@ -35,7 +39,7 @@ struct job {
     struct box *box; /* a reference of its own */
     struct handle
         *handle; /* not owned: the kernel keeps it open while the request is there; or NULL */
-    /* Does the work; called again from the start after it said that it needs the lock. */
+    /* Does the work; called again from the start after it said that it needs something. */
     enum job_result (*run)(struct job *job);
     bool takes_lock;      /* it will need the lock, so it queues behind those that wait for it */
     bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for
@@ -51,12 +55,17 @@ struct job {
     pid_t sender;
     mode_t mode;
     struct gproc_creator creator;
-    int reply_size; /* not 0: what a write answers */
+    int reply_size;        /* not 0: what a write answers */
+    int open_flags;        /* of the open file, as they are now */
+    struct poller *poller; /* who wants to hear of mail; owned until the box has it; or NULL */
+    struct tree_node node; /* what is looked at */
 
     /* Where it waits: protected by the box's mutex. */
+    struct job_queue *queue; /* NULL: in none */
     struct job *next;
+    struct job **link; /* what points to it there */
     bool on_heap;
-    bool parked;
+    bool has_waited; /* for mail */
     bool interrupted;
 };
 
@@ -72,6 +81,10 @@ int job_reply_error(struct job *job, int error); /* a negative errno, or 0 for s
 int job_reply_write(struct job *job, size_t count_bytes);
 int job_reply_data(struct job *job, const void *data, size_t size_bytes);
 int job_reply_attr(struct job *job, const struct stat *attributes, double timeout_s);
+int job_reply_poll(struct job *job, unsigned int events);
+
+/* Whether the caller wants no answer any more: what was to be his should stay here. */
+bool job_is_abandoned(const struct job *job);
 
 /* Frees what the job owns, and the job, and its reference to the box. It has been answered. */
 void job_end(struct job *job);

@@ -6,6 +6,10 @@
  * flock(2) tells nobody when a lock is given back, so a held one is tried again: after 50
  * microseconds at first, for the usual case of a sender that is done by then, and half as often
  * each time up to 10 milliseconds.
+ *
+ * Mail that comes from behind the mount is seen by inotify(7), one descriptor for all mailboxes for
+ * which somebody waits. One that cannot be watched (too many watches) is looked at ten times a
+ * second.
  */
 #ifndef GPROCFS_KEEPER_H
 #define GPROCFS_KEEPER_H
@@ -13,6 +17,8 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "watch.h"
 
 struct box;
 struct gprocfs;
@@ -27,7 +33,11 @@ struct keeper {
     bool stopping;
     bool woken;
     struct job *abandoned;
-    struct box *watched; /* with a reference each */
+    struct box *watched;  /* with a reference each */
+    struct box *attended; /* likewise */
+    /* The keeper's alone. */
+    struct gproc_watch mail;
+    struct box *polled; /* those that cannot be watched; with a reference each */
 };
 
 /* Starts the thread. 0 or a negative errno. */
@@ -42,6 +52,12 @@ void keeper_release(struct keeper *keeper);
 
 /* The lock of this box is held by somebody else; there is a job that waits for it. */
 void keeper_watch(struct keeper *keeper, struct box *box);
+
+/*
+ * Somebody waits for this mailbox, or no longer: the keeper sees to it that its mail is watched
+ * while it is needed, and has those that wait look once more. `tell`: its pollers are to be told.
+ */
+void keeper_attend(struct keeper *keeper, struct box *box, bool tell);
 
 /* The job was interrupted and is in no queue any more: it is the keeper's. Safe inside libfuse's
  * callback. */

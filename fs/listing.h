@@ -6,7 +6,6 @@
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -20,11 +19,7 @@ int listing_open(struct gprocfs *fs, struct tree_node node, struct listing **lis
 
 void listing_close(struct listing *listing);
 
-/*
- * Answers with entries from `offset` on, as many as fit `size_bytes`; where `plus`, as if each
- * had been looked up (see look_entry()).
- */
-void listing_read(struct listing *listing, fuse_req_t req, size_t size_bytes, off_t offset,
-                  bool plus);
+/* Answers with entries from `offset` on, as many as fit `size_bytes`. */
+void listing_read(struct listing *listing, fuse_req_t req, size_t size_bytes, off_t offset);
 
 #endif

@@ -12,6 +12,8 @@
 #include "box.h"
 #include "log.h"
 #include "mailbox.h"
+#include "picture.h"
+#include "reply.h"
 #include "send.h"
 
 /*
@@ -28,15 +30,42 @@ static const double directory_timeout_s = 1;
 
 enum {
     STAT_BLOCK_BYTES = 512, /* the unit of st_blocks, whatever st_blksize is */
+    READ_BITS = S_IRUSR | S_IRGRP | S_IROTH,
+    EXECUTE_BITS = S_IXUSR | S_IXGRP | S_IXOTH,
 };
 
-int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat *attributes)
+/* Of a directory of the tree, or of `.stats`. */
+static int look_fixed(const struct gprocfs *fs, struct tree_node node, struct stat *attributes)
 {
     if (fstat(fs->mailboxes.fd, attributes) < 0)
         return -errno;
     attributes->st_ino = tree_inode(node);
-    attributes->st_nlink = 2;
+    attributes->st_nlink = 2 + (node.view == TREE_MAILBOX ? tree_directories_count() : 0);
+    if (node.view != TREE_MAILBOX)
+        attributes->st_mode &= S_IFMT | READ_BITS | EXECUTE_BITS; /* nothing is made there */
+    if (!tree_is_directory(node)) {
+        attributes->st_mode = S_IFREG | READ_BITS;
+        attributes->st_nlink = 1;
+        attributes->st_size = 0; /* as in /proc: it is made up when it is opened */
+        attributes->st_blocks = 0;
+    }
     return 0;
+}
+
+/* What a mailbox's attributes look like in this view. */
+static void show_through(struct tree_node node, struct stat *attributes)
+{
+    unsigned int flags = tree_view(node.view)->flags;
+    mode_t mode = attributes->st_mode;
+
+    attributes->st_ino = tree_inode(node);
+    if ((flags & TREE_SENDS) != 0)
+        return;
+    /* The kernel asks for the right to read. Taking needs the one to write, too. */
+    if ((flags & TREE_TAKES) != 0)
+        mode &= mode << 1;
+    attributes->st_mode = (attributes->st_mode & S_IFMT) | (mode & READ_BITS);
+    attributes->st_blocks = 0; /* the disk space is the mailbox's */
 }
 
 /* By whoever is at work on the box. -ENOENT where there is no mailbox. One that we may not read
@@ -55,8 +84,38 @@ static int look_measure(struct box *box, struct tree_node node, struct stat *att
         log_mailbox(box->pid, "cannot measure what is in flight", result); /* it is shown as less */
     attributes->st_size += (off_t)payload_bytes;
     attributes->st_blocks += (blkcnt_t)((disk_bytes + STAT_BLOCK_BYTES - 1) / STAT_BLOCK_BYTES);
-    attributes->st_ino = tree_inode(node);
+    show_through(node, attributes);
     return 0;
+}
+
+/*
+ * Of a view that shows pictures: where somebody has this node open, the size is that of his, and
+ * there is one even if the mailbox is there no more.
+ */
+static int look_at_picture(struct job *job, struct stat *attributes)
+{
+    struct stat picture = {0};
+    int shown = picture_measure(job, &picture);
+    int result = look_measure(job->box, job->node, attributes);
+
+    if (shown == 0 && result == -ENOENT) {
+        memset(attributes, 0, sizeof(*attributes));
+        attributes->st_mode = picture.st_mode;
+        attributes->st_uid = picture.st_uid;
+        attributes->st_gid = picture.st_gid;
+        attributes->st_nlink = picture.st_nlink;
+        show_through(job->node, attributes);
+        result = 0;
+    }
+    if (shown == 0) {
+        attributes->st_size = picture.st_size;
+        attributes->st_atim = picture.st_atim;
+        attributes->st_mtim = picture.st_mtim;
+        attributes->st_ctim = picture.st_ctim;
+    } else if (shown == -ENOENT && job->node.view == TREE_LIST) {
+        attributes->st_size = 0; /* as in /proc: not known before it is made up */
+    }
+    return shown < 0 && shown != -ENOENT ? shown : result;
 }
 
 /* A job for something that needs no handle. False: no memory, and the request has been answered. */
@@ -66,11 +125,12 @@ static bool box_job(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
     memset(job, 0, sizeof(*job));
     job->box = box_get(fs, node.pid);
     if (job->box == NULL) {
-        (void)fuse_reply_err(req, ENOMEM); /* the caller may have gone: nothing to do about it */
+        (void)reply_error(req, -ENOMEM); /* the caller may have gone: nothing to do about it */
         return false;
     }
     job->req = req;
     job->fs = fs;
+    job->node = node;
     job->run = run;
     job->creator = access_creator(req);
     return true;
@@ -81,23 +141,35 @@ int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_para
     int result;
 
     memset(entry, 0, sizeof(*entry));
-    result = gproc_mailbox_stat(&fs->mailboxes, node.pid, &entry->attr);
+    if (node.pid == 0)
+        result = look_fixed(fs, node, &entry->attr);
+    else
+        result = gproc_mailbox_stat(&fs->mailboxes, node.pid, &entry->attr);
     if (result < 0)
         return result;
-    entry->ino = tree_inode(node);
-    entry->attr.st_ino = entry->ino;
-    entry->attr_timeout = look_attributes_timeout_s;
+    if (node.pid != 0)
+        show_through(node, &entry->attr);
+    entry->ino = tree_node_id(node);
+    entry->attr_timeout = tree_is_directory(node) ? directory_timeout_s : look_attributes_timeout_s;
     entry->entry_timeout = look_name_timeout_s;
     return 0;
 }
 
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
 {
+    bool is_picture = node.pid != 0 && (tree_view(node.view)->flags & TREE_LOOKS) != 0;
     struct fuse_entry_param entry;
-    int result = look_entry(fs, node, &entry);
+    int result;
 
+    if (is_picture)
+        node.picture = (uint32_t)atomic_fetch_add(&fs->pictures_count, 1) & TREE_PICTURE_MASK;
+    result = look_entry(fs, node, &entry);
+    if (is_picture) {
+        entry.entry_timeout = 0;
+        entry.attr.st_size = 0; /* it is not counted yet; who maps the file is told when he asks */
+    }
     if (result < 0)
-        (void)fuse_reply_err(req, -result);
+        (void)reply_no(req, result); /* everybody asks for names that are not there */
     else
         (void)fuse_reply_entry(
             req, &entry); /* nothing of ours hangs on a look-up: no table is to be undone */
@@ -105,9 +177,10 @@ void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
 
 static enum job_result answer_attributes(struct job *job)
 {
-    struct tree_node node = {TREE_MAILBOX, job->box->pid};
     struct stat attributes;
-    int result = look_measure(job->box, node, &attributes);
+    int result = (tree_view(job->node.view)->flags & TREE_LOOKS) != 0
+                     ? look_at_picture(job, &attributes)
+                     : look_measure(job->box, job->node, &attributes);
 
     if (result < 0)
         (void)job_reply_error(job, result == -ENOENT ? -ESTALE : result);
@@ -127,9 +200,9 @@ void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
             box_submit(&job);
         return;
     }
-    result = look_directory(fs, node, &attributes);
+    result = look_fixed(fs, node, &attributes);
     if (result < 0)
-        (void)fuse_reply_err(req, -result);
+        (void)reply_error(req, result);
     else
         (void)fuse_reply_attr(req, &attributes, directory_timeout_s);
 }
@@ -154,6 +227,8 @@ static enum job_result answer_clear(struct job *job)
                 result = gproc_inflight_clear(&job->box->inflight);
             if (result == 0)
                 result = gproc_mailbox_clear(&mailbox);
+            if (result == 0)
+                pictures_emptied(job->box);
             gproc_mailbox_close(&mailbox);
         }
         gproc_lock_release(&lock);
@@ -237,15 +312,15 @@ void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
 {
     int result;
 
-    if (node.pid == 0) {
-        (void)fuse_reply_err(req, EPERM);
+    if (node.pid == 0 || node.view != TREE_MAILBOX) {
+        (void)reply_error(req, -EPERM);
         return;
     }
     result = change_file(fs, node.pid, attributes, to_set);
     if (result == 0 && (to_set & FUSE_SET_ATTR_SIZE))
         result = change_size(fs, req, node, attributes->st_size, handle);
     if (result < 0)
-        (void)fuse_reply_err(req, -result);
+        (void)reply_error(req, result);
     else if (result == 0)
         look_attributes(fs, req, node);
 }
@@ -261,6 +336,8 @@ static enum job_result answer_remove(struct job *job)
         result = gproc_inflight_clear(&job->box->inflight);
         if (result == 0)
             result = gproc_mailbox_remove(&job->fs->mailboxes, job->box->pid);
+        if (result == 0)
+            pictures_emptied(job->box);
         gproc_lock_release(&lock);
     }
     (void)job_reply_error(job, result);
@@ -269,7 +346,7 @@ static enum job_result answer_remove(struct job *job)
 
 void look_remove(struct gprocfs *fs, fuse_req_t req, pid_t pid)
 {
-    struct tree_node node = {TREE_MAILBOX, pid};
+    struct tree_node node = {.view = TREE_MAILBOX, .pid = pid};
     struct job job;
 
     if (box_job(fs, req, node, answer_remove, &job)) {
@@ -284,7 +361,7 @@ void look_room(const struct gprocfs *fs, fuse_req_t req)
     struct statvfs below;
 
     if (fstatvfs(fs->mailboxes.fd, &below) < 0)
-        (void)fuse_reply_err(req, errno);
+        (void)reply_error(req, -errno);
     else
         (void)fuse_reply_statfs(req, &below);
 }

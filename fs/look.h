@@ -24,12 +24,8 @@ extern const double look_attributes_timeout_s;
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 
-/* The attributes of a directory of the tree: those of the mailbox directory. 0 or a negative errno.
- */
-int look_directory(const struct gprocfs *fs, struct tree_node node, struct stat *attributes);
-
 /*
- * What the kernel is told with a mailbox's name: 0, or -ENOENT and what stat says. The kernel holds
+ * What the kernel is told with a name: 0, or -ENOENT and what stat says. The kernel holds
  * its lock on the directory meanwhile, which everybody needs who makes or removes a mailbox, so
  * nothing is counted here: the size is that of the file below, good for no time at all, and is
  * asked for when somebody wants it.

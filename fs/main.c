@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -30,7 +31,67 @@ enum {
     DIRECTORY_MODE = 0777,
     /* At the end, for locks that are held: a clean unmount takes less than a second. */
     RETURN_WAIT_MS = 500,
+    WORDS_MOST_BYTES = 512,
 };
+
+/*
+ * What libfuse and fusermount3 say on standard error while the mount is made: kept, so that the
+ * user reads one line, which is ours. Where it cannot be kept, it goes where it always went.
+ */
+struct words {
+    int fd;        /* -1: nothing is kept */
+    int stderr_fd; /* the real one; owned, as is fd */
+};
+
+static void words_begin(struct words *words, bool keep)
+{
+    words->fd = -1;
+    words->stderr_fd = keep ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1;
+    if (words->stderr_fd >= 0)
+        words->fd = memfd_create("gprocfs words", MFD_CLOEXEC);
+    if (words->fd >= 0 && dup2(words->fd, STDERR_FILENO) < 0) {
+        (void)close(words->fd); /* it is empty */
+        words->fd = -1;
+    }
+}
+
+/* Makes one line of several, and strips the names of the speakers. */
+static void words_join(char *text)
+{
+    static const char *const speakers[] = {"fuse: ", "fusermount3: ", "fusermount: "};
+    char *end;
+    size_t i;
+
+    for (i = 0; i < sizeof(speakers) / sizeof(speakers[0]); i++) {
+        size_t length = strlen(speakers[i]);
+        char *found;
+
+        while ((found = strstr(text, speakers[i])) != NULL)
+            memmove(found, found + length, strlen(found + length) + 1);
+    }
+    for (end = text + strlen(text); end > text && end[-1] == '\n'; end--)
+        end[-1] = '\0';
+    for (; *text != '\0'; text++) {
+        if (*text == '\n')
+            *text = ';';
+    }
+}
+
+/* Gives standard error back. `text`: what was said, or "". */
+static void words_end(struct words *words, char text[WORDS_MOST_BYTES])
+{
+    ssize_t length = 0;
+
+    if (words->fd >= 0) {
+        length = pread(words->fd, text, WORDS_MOST_BYTES - 1, 0);
+        (void)dup2(words->stderr_fd, STDERR_FILENO); /* fails for no number that is open */
+        (void)close(words->fd);                      /* all of it has been read */
+    }
+    text[length > 0 ? length : 0] = '\0';
+    words_join(text);
+    if (words->stderr_fd >= 0)
+        (void)close(words->stderr_fd); /* a copy */
+}
 
 /* A directory's path that still means the same when we have left for "/". Owned by the caller;
  * NULL: no memory. */
@@ -64,11 +125,15 @@ static int open_place(struct gproc_place *place, const char *named,
     } else {
         result = usual(path, sizeof(path));
     }
-    if (result < 0)
+    if (result < 0) {
+        log_error("%s: %s", named != NULL ? named : "TMPDIR or gproc.tempdir", strerror(-result));
         return result;
+    }
     whole = absolute(path);
-    if (whole == NULL)
+    if (whole == NULL) {
+        log_error("%s: %s", path, strerror(ENOMEM));
         return -ENOMEM;
+    }
     result = gproc_place_init(place, whole, mode);
     if (result < 0)
         log_error("%s: %s", whole, strerror(-result));
@@ -175,6 +240,7 @@ static int load_segment(void *context, pid_t pid, uint64_t serial)
     result = gproc_inflight_load(&box->inflight, serial);
     if (result < 0)
         log_mailbox(pid, "cannot load what a dead mount left in flight", result);
+    box_count_inflight(box);
     box_put(box);
     return 0; /* the others are not to suffer from it */
 }
@@ -238,6 +304,11 @@ static int open_store(struct gprocfs *fs)
     return 0;
 }
 
+static void end_waiting(struct box *box)
+{
+    box_end_waiting(box, -ENOTCONN);
+}
+
 /* From the first request to the last. */
 static int run(struct gprocfs *fs, struct fuse_session *session)
 {
@@ -253,19 +324,42 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
     } else {
         crew_stop(&fs->crew);
     }
+    boxes_each(&fs->boxes, end_waiting);
     fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
     boxes_each(&fs->boxes, take_return);
     return result;
 }
 
-static int mount_and_run(struct gprocfs *fs, struct fuse_session *session,
-                         const struct options *options)
+/* The session, mounted; NULL: it has been told why not, and `*status` is what to exit with. */
+static struct fuse_session *mount_session(struct gprocfs *fs, struct options *options, int *status)
 {
-    int result;
+    struct fuse_session *session;
+    struct words words;
+    char text[WORDS_MOST_BYTES];
 
-    if (fuse_session_mount(session, options->mountpoint) != 0)
-        return -EIO; /* libfuse has said why */
-    result = fuse_daemonize(options->foreground || options->debug) == 0 ? 0 : -EIO;
+    words_begin(&words, !options->debug);
+    session = fuse_session_new(&options->fuse, &operations, sizeof(operations), fs);
+    *status = session == NULL ? EXIT_USAGE : EXIT_FAILURE;
+    if (session != NULL && fuse_session_mount(session, options->mountpoint) != 0) {
+        fuse_session_destroy(session);
+        session = NULL;
+    }
+    words_end(&words, text);
+    if (session == NULL && *status == EXIT_USAGE)
+        log_error("%s; try gprocfs -h", text[0] != '\0' ? text : "an option is wrong");
+    else if (session == NULL)
+        log_error("%s: cannot be mounted%s%s", options->mountpoint, text[0] != '\0' ? ": " : "",
+                  text);
+    else if (text[0] != '\0')
+        log_error("%s", text); /* a warning */
+    return session;
+}
+
+static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
+                      const struct options *options)
+{
+    int result = fuse_daemonize(options->foreground || options->debug) == 0 ? 0 : -EIO;
+
     if (result == 0) {
         umask(0); /* every mode that is used has been cut already: by the caller's, or by ours */
         if (!options->foreground && !options->debug)
@@ -303,10 +397,8 @@ int main(int argc, char *argv[])
     raise_limits();
     if (serve_block_signals() == 0 && set_up(&fs, &options) == 0 && open_store(&fs) == 0 &&
         add_mount_options(&options) == 0) {
-        session = fuse_session_new(&options.fuse, &operations, sizeof(operations), &fs);
-        if (session == NULL)
-            status = EXIT_USAGE; /* an option that libfuse does not know: it has said so */
-        else if (mount_and_run(&fs, session, &options) == 0)
+        session = mount_session(&fs, &options, &status);
+        if (session != NULL && go_and_run(&fs, session, &options) == 0)
             status = EXIT_SUCCESS;
     }
     if (session != NULL)

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
 #include <stdint.h>
 
 #include "access.h"
@@ -9,8 +11,11 @@
 #include "handle.h"
 #include "listing.h"
 #include "look.h"
-#include "mailbox.h"
 #include "paths.h"
+#include "picture.h"
+#include "poller.h"
+#include "reply.h"
+#include "report.h"
 #include "send.h"
 #include "take.h"
 #include "tree.h"
@@ -25,6 +30,11 @@ static struct handle *handle_of(const struct fuse_file_info *info)
     return (struct handle *)(uintptr_t)info->fh;
 }
 
+static struct report *report_of(const struct fuse_file_info *info)
+{
+    return (struct report *)(uintptr_t)info->fh;
+}
+
 static struct listing *listing_of(const struct fuse_file_info *info)
 {
     return (struct listing *)(uintptr_t)info->fh;
@@ -33,7 +43,7 @@ static struct listing *listing_of(const struct fuse_file_info *info)
 /* Errors are answered without looking whether it arrived: whoever has gone does not miss it. */
 static void refuse(fuse_req_t req, int error)
 {
-    (void)fuse_reply_err(req, -error);
+    (void)reply_error(req, error);
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *connection)
@@ -41,18 +51,38 @@ static void op_init(void *userdata, struct fuse_conn_info *connection)
     (void)userdata;
     /* A size that changes behind the mount must not make the kernel drop or invent pages: there are
      * none. */
-    connection->want &= ~(unsigned int)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO);
+    connection->want &= ~(unsigned int)FUSE_CAP_AUTO_INVAL_DATA;
+    /* Attributes that come with names would be out of date before anybody looks at them, and cost
+     * each file a look. */
+    connection->want &= ~(unsigned int)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+#ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
+    /* Pictures can be mapped, then, by who shares the mapping as well. */
+    connection->want |= connection->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
+#endif
     /* Splicing pays from a few pages on; a message is mostly smaller. */
     connection->want &=
         ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+}
+
+/* What is called `name` in the directory `parent`, if it exists: 0 or -ENOENT. */
+static int find_named(fuse_ino_t parent, const char *name, struct tree_node *node)
+{
+    bool is_root;
+
+    if (!tree_find(parent, node) || !tree_is_directory(*node))
+        return -ENOENT;
+    is_root = node->view == TREE_MAILBOX;
+    if (is_root && tree_view_named(name, &node->view))
+        return 0;
+    return gproc_pid_parse(name, &node->pid) == 0 ? 0 : -ENOENT;
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct tree_node node;
 
-    if (!tree_find(parent, &node) || node.pid != 0 || gproc_pid_parse(name, &node.pid) < 0)
-        refuse(req, -ENOENT);
+    if (find_named(parent, name, &node) < 0)
+        (void)reply_no(req, -ENOENT); /* everybody asks for names that are not there */
     else
         look_up(fs_of(req), req, node);
 }
@@ -80,19 +110,32 @@ static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *attributes
                     info != NULL ? handle_of(info) : NULL);
 }
 
+/*
+ * What the kernel is told of an open file. Never the page cache: messages must not stay there, and
+ * where a file grows between a read and the answer to it, the kernel shows zeros to who reads it
+ * from another thread at that moment.
+ */
+static unsigned int flags_of(const struct handle *handle)
+{
+    if ((handle->view_flags & TREE_WAITS) != 0)
+        return FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_NONSEEKABLE | FOPEN_STREAM;
+    return FOPEN_DIRECT_IO | (handle->collects ? 0 : FOPEN_NOFLUSH);
+}
+
 /* Makes the handle for a mailbox that the caller may open, and what libfuse tells the kernel of it.
  */
-static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
+static int open_handle(fuse_req_t req, struct tree_node node, const struct stat *made,
+                       struct fuse_file_info *info)
 {
     struct gprocfs *fs = fs_of(req);
     struct access_grant grant;
     struct handle *handle;
     struct box *box;
-    int result = access_open(fs, req, pid, info->flags, &grant);
+    int result = access_open(fs, req, node, info->flags, made, &grant);
 
     if (result < 0)
         return result;
-    box = box_get(fs, pid);
+    box = box_get(fs, node.pid);
     if (box == NULL)
         return -ENOMEM;
     /* A shell ignores the error of the close that would send: it hears that of open. */
@@ -100,7 +143,7 @@ static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
         box_put(box);
         return -ETIMEDOUT;
     }
-    handle = handle_new(box, info->flags, access_creator(req), grant);
+    handle = handle_new(box, node, info->flags, access_creator(req), grant);
     if (handle == NULL) {
         box_put(box);
         return -ENOMEM;
@@ -114,19 +157,60 @@ static int open_handle(fuse_req_t req, pid_t pid, struct fuse_file_info *info)
 /* The kernel did not hear of the handle: there will be no release. */
 static void drop_handle(struct fuse_file_info *info)
 {
-    handle_free(handle_of(info));
+    take_release(handle_of(info), NULL);
+}
+
+/*
+ * libfuse 3.14 cannot say FOPEN_STREAM: that there is no position at all. Without it the kernel
+ * holds the open file's lock on its position during a read that waits, and whoever shares the file
+ * waits for that lock where no signal reaches him. So the answer is put together here.
+ */
+static void answer_open(fuse_req_t req, struct fuse_file_info *info)
+{
+    struct fuse_open_out answer = {.fh = info->fh, .open_flags = flags_of(handle_of(info))};
+
+    if (fuse_reply_buf(req, (const char *)&answer, sizeof(answer)) == -ENOENT)
+        drop_handle(info);
+}
+
+static void open_report(fuse_req_t req, struct fuse_file_info *info)
+{
+    struct report *report = NULL;
+    int result = (info->flags & O_ACCMODE) == O_RDONLY ? report_open(fs_of(req), &report) : -EACCES;
+
+    if (result < 0) {
+        refuse(req, result);
+        return;
+    }
+    info->fh = (uintptr_t)report;
+    info->direct_io = 1;
+    info->noflush = 1;
+    if (fuse_reply_open(req, info) == -ENOENT)
+        report_close(report);
+}
+
+static bool is_report(fuse_ino_t inode)
+{
+    struct tree_node node;
+
+    return tree_find(inode, &node) && node.view == TREE_STATS;
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
 {
     struct tree_node node;
-    int result =
-        tree_find(inode, &node) && node.pid != 0 ? open_handle(req, node.pid, info) : -ESTALE;
+    int result;
 
+    if (is_report(inode)) {
+        open_report(req, info);
+        return;
+    }
+    result =
+        tree_find(inode, &node) && node.pid != 0 ? open_handle(req, node, NULL, info) : -ESTALE;
     if (result < 0)
         refuse(req, result);
-    else if (fuse_reply_open(req, info) == -ENOENT)
-        drop_handle(info);
+    else
+        answer_open(req, info);
 }
 
 /* Of a mailbox that has just been made. */
@@ -148,14 +232,15 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
                       struct fuse_file_info *info)
 {
     struct tree_node node;
+    struct stat made;
     int result = -EPERM;
 
-    if (tree_find(parent, &node) && node.view == TREE_MAILBOX && node.pid == 0)
-        result = gproc_pid_parse(name, &node.pid);
+    if (tree_find(parent, &node) && node.pid == 0)
+        result = node.view == TREE_MAILBOX ? gproc_pid_parse(name, &node.pid) : -EACCES;
     if (result == 0)
-        result = access_create(fs_of(req), req, node.pid, mode);
-    if (result == 0)
-        result = open_handle(req, node.pid, info);
+        result = access_create(fs_of(req), req, node.pid, mode, &made);
+    if (result >= 0)
+        result = open_handle(req, node, result == 1 ? &made : NULL, info);
     if (result < 0)
         refuse(req, result);
     else
@@ -165,8 +250,12 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 static void op_read(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_t offset,
                     struct fuse_file_info *info)
 {
-    (void)inode;
-    take_read(handle_of(info), req, size_bytes, offset);
+    if (is_report(inode))
+        report_read(report_of(info), req, size_bytes, offset);
+    else if (handle_of(info)->picture != NULL)
+        picture_read(handle_of(info), req, size_bytes, offset);
+    else
+        take_read(handle_of(info), req, size_bytes, offset, info->flags);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size_bytes,
@@ -178,29 +267,53 @@ static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t 
 
 static void op_flush(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
 {
-    (void)inode;
-    send_flush(handle_of(info), req);
+    if (is_report(inode))
+        refuse(req, 0);
+    else
+        send_flush(handle_of(info), req);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_info *info)
 {
-    (void)inode;
     (void)data_only;
-    send_flush(handle_of(info), req);
+    op_flush(req, inode, info);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
 {
-    (void)inode;
-    take_release(handle_of(info), req);
+    if (is_report(inode)) {
+        report_close(report_of(info));
+        refuse(req, 0);
+    } else {
+        take_release(handle_of(info), req);
+    }
+}
+
+static void op_poll(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info,
+                    struct fuse_pollhandle *kernel)
+{
+    struct poller *poller = kernel != NULL ? poller_new(kernel) : NULL;
+
+    if (kernel != NULL && poller == NULL) {
+        refuse(req, -ENOMEM);
+    } else if (is_report(inode) || handle_of(info)->picture != NULL) {
+        poller_free(poller);
+        (void)fuse_reply_poll(req, POLLIN | POLLRDNORM); /* as any file */
+    } else {
+        take_poll(handle_of(info), req, poller);
+    }
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct tree_node node;
 
-    if (!tree_find(parent, &node) || node.pid != 0 || gproc_pid_parse(name, &node.pid) < 0)
-        refuse(req, -ENOENT);
+    int result = find_named(parent, name, &node);
+
+    if (result == 0 && (node.pid == 0 || node.view != TREE_MAILBOX))
+        result = -EPERM;
+    if (result < 0)
+        refuse(req, result);
     else
         look_remove(fs_of(req), req, node.pid);
 }
@@ -211,7 +324,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *
     struct tree_node node;
     int result = -ENOTDIR;
 
-    if (tree_find(inode, &node) && node.pid == 0)
+    if (tree_find(inode, &node) && tree_is_directory(node))
         result = listing_open(fs_of(req), node, &listing);
     if (result < 0) {
         refuse(req, result);
@@ -226,14 +339,7 @@ static void op_readdir(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_
                        struct fuse_file_info *info)
 {
     (void)inode;
-    listing_read(listing_of(info), req, size_bytes, offset, false);
-}
-
-static void op_readdirplus(fuse_req_t req, fuse_ino_t inode, size_t size_bytes, off_t offset,
-                           struct fuse_file_info *info)
-{
-    (void)inode;
-    listing_read(listing_of(info), req, size_bytes, offset, true);
+    listing_read(listing_of(info), req, size_bytes, offset);
 }
 
 static void op_releasedir(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)
@@ -321,10 +427,10 @@ const struct fuse_lowlevel_ops operations = {
     .flush = op_flush,
     .fsync = op_fsync,
     .release = op_release,
+    .poll = op_poll,
     .unlink = op_unlink,
     .opendir = op_opendir,
     .readdir = op_readdir,
-    .readdirplus = op_readdirplus,
     .releasedir = op_releasedir,
     .statfs = op_statfs,
     .copy_file_range = op_copy_file_range,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -69,6 +70,19 @@ static void show_help(FILE *to)
                       "    echo reload > /mnt/gproc/4711      send a message to process 4711\n");
 }
 
+/* libfuse's complaints about the command line, in our name. */
+static void say_as_ours(enum fuse_log_level level, const char *format, va_list arguments)
+{
+    static const char theirs[] = "fuse: ";
+
+    (void)level;
+    if (strncmp(format, theirs, sizeof(theirs) - 1) == 0) {
+        (void)fputs("gprocfs: ", stderr);
+        format += sizeof(theirs) - 1;
+    }
+    (void)vfprintf(stderr, format, arguments);
+}
+
 static int take_argument(void *data, const char *argument, int key, struct fuse_args *rest)
 {
     struct options *options = data;
@@ -105,26 +119,35 @@ static bool is_number(const char *text, unsigned long long most, unsigned long l
     return true;
 }
 
+/* Says so where a directory was given as "". */
+static bool is_nameless(const char *path, const char *what)
+{
+    if (path == NULL || path[0] != '\0')
+        return false;
+    (void)fprintf(stderr, "gprocfs: %s has no name\n", what);
+    return true;
+}
+
 static bool are_sound(struct options *options)
 {
-    if ((options->mailbox_directory != NULL && options->mailbox_directory[0] == '\0') ||
-        (options->lock_directory != NULL && options->lock_directory[0] == '\0')) {
-        (void)fprintf(stderr, "gprocfs: a directory has no name\n");
+    if (is_nameless(options->mailbox_directory, "the mailbox directory") ||
+        is_nameless(options->mountpoint, "the mountpoint") ||
+        is_nameless(options->lock_directory, "lockdir"))
         return false;
-    }
     if (options->mountpoint == NULL) {
         (void)fprintf(stderr, "gprocfs: no mountpoint; try gprocfs -h\n");
         return false;
     }
     if (!is_number(options->lock_timeout_text, UINT32_MAX, &options->lock_timeout_s)) {
-        (void)fprintf(stderr, "gprocfs: lock_timeout is a number of seconds\n");
+        (void)fprintf(stderr, "gprocfs: lock_timeout=%s: must be from 0 to %lu seconds\n",
+                      options->lock_timeout_text, (unsigned long)UINT32_MAX);
         return false;
     }
     if (!is_number(options->message_most_text, UINT64_MAX, &options->message_most_bytes) ||
         options->message_most_bytes == 0 ||
         options->message_most_bytes > GPROC_FRAME_PAYLOAD_MAX_BYTES) {
-        (void)fprintf(stderr, "gprocfs: max_message must be from 1 to %zu\n",
-                      GPROC_FRAME_PAYLOAD_MAX_BYTES);
+        (void)fprintf(stderr, "gprocfs: max_message=%s: must be from 1 to %zu bytes\n",
+                      options->message_most_text, GPROC_FRAME_PAYLOAD_MAX_BYTES);
         return false;
     }
     return true;
@@ -134,6 +157,7 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
 {
     struct fuse_opt table[ROWS_COUNT + 1];
     size_t i;
+    int result;
 
     memset(options, 0, sizeof(*options));
     options->fuse = (struct fuse_args)FUSE_ARGS_INIT(argc, argv);
@@ -142,7 +166,10 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
     for (i = 0; i < ROWS_COUNT; i++)
         table[i] = rows[i].option;
     table[ROWS_COUNT] = (struct fuse_opt)FUSE_OPT_END;
-    if (fuse_opt_parse(&options->fuse, options, table, take_argument) < 0)
+    fuse_set_log_func(say_as_ours);
+    result = fuse_opt_parse(&options->fuse, options, table, take_argument);
+    fuse_set_log_func(NULL); /* as it was */
+    if (result < 0)
         return OPTIONS_MISTAKEN;
     if (options->show_help) {
         show_help(stdout);

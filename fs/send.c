@@ -12,6 +12,7 @@
 #include "gprocfs.h"
 #include "log.h"
 #include "mailbox.h"
+#include "reply.h"
 #include "sender.h"
 
 enum {
@@ -175,6 +176,13 @@ static int collect(const struct handle *handle, struct collected *collected, pid
     return 0;
 }
 
+static void note_sent(const struct job *job)
+{
+    stats_add(&job->fs->stats, STATS_SENT_MESSAGES, 1);
+    stats_add(&job->fs->stats, STATS_SENT_BYTES, (int64_t)job->size_bytes);
+    box_has_news(job->box);
+}
+
 /* The append itself: at work on the box. */
 static enum job_result append(struct job *job)
 {
@@ -190,14 +198,16 @@ static enum job_result append(struct job *job)
                                       job->mode, job->creator);
         if (result >= 0) {
             if (result == 0) /* not made just now: it may be another one than was opened */
-                result = access_again(&job->handle->grant, job->req, &mailbox.status, false);
+                result = access_again(&job->handle->grant, job->req, &mailbox.status, ACCESS_SEND);
             if (result >= 0)
                 result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
             gproc_mailbox_close(&mailbox);
         }
         gproc_lock_release(&lock);
     }
-    if (result < 0)
+    if (result == 0)
+        note_sent(job);
+    else
         log_mailbox(job->box->pid, "cannot send", result);
     if (result < 0 && (size_t)job->reply_size < job->size_bytes && job->reply_size > 0) {
         (void)pthread_mutex_lock(&job->handle->mutex);
@@ -325,7 +335,7 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
                  : collect(handle, &handle->collected, sender, data, size_bytes, (size_t)offset);
     (void)pthread_mutex_unlock(&handle->mutex);
     if (result < 0)
-        (void)fuse_reply_err(req, -result); /* the writer may be gone: so is its message then */
+        (void)reply_error(req, result); /* the writer may be gone: so is its message then */
     else
         (void)fuse_reply_write(req, size_bytes);
 }
@@ -340,7 +350,7 @@ void send_flush(struct handle *handle, fuse_req_t req)
     failure = collected->failure;
     if (collected->size_bytes == 0 && failure == 0) {
         (void)pthread_mutex_unlock(&handle->mutex);
-        (void)fuse_reply_err(req, 0); /* whoever closes may be gone */
+        (void)reply_error(req, 0); /* whoever closes may be gone */
         return;
     }
     if (collected->size_bytes == 0 || !handle->collects ||
@@ -348,7 +358,7 @@ void send_flush(struct handle *handle, fuse_req_t req)
         forget(handle->box->fs, collected);
         collected->anew = true; /* whatever is written next is the beginning of another message */
         (void)pthread_mutex_unlock(&handle->mutex);
-        (void)fuse_reply_err(req, -failure); /* whoever closes may be gone */
+        (void)reply_error(req, failure); /* whoever closes may be gone */
         return;
     }
     job = append_job(handle, req);

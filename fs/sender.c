@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +15,33 @@
 enum {
     PARTS_MOST_COUNT = 1024, /* UIO_MAXIOV: the kernel takes no more */
     PF_SIGNALED = 0x400,     /* the kernel's name for it; it has no header for user space */
+    SIGKILL_BIT = 1 << (SIGKILL - 1),
 };
+
+static bool proc_is_ours; /* written once */
+
+/*
+ * Requests name a thread by its number in our pid namespace. What /proc shows may be another one
+ * (unshare --pid without a /proc of its own), where that number is somebody else.
+ */
+static void look_whether_proc_is_ours(void)
+{
+    char number[32];
+    ssize_t length = readlink("/proc/self", number, sizeof(number) - 1);
+
+    if (length > 0) {
+        number[length] = '\0';
+        proc_is_ours = strtol(number, NULL, 10) == (long)getpid();
+    }
+}
+
+bool sender_can_be_looked_at(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, look_whether_proc_is_ours); /* cannot fail */
+    return proc_is_ours;
+}
 
 /* Reads /proc/TID/`file` as a string; false where it is not to be had. */
 static bool read_proc(pid_t tid, const char *file, char *text, size_t size_bytes)
@@ -21,6 +49,9 @@ static bool read_proc(pid_t tid, const char *file, char *text, size_t size_bytes
     char path[64];
     ssize_t length;
     int fd;
+
+    if (!sender_can_be_looked_at())
+        return false;
 
     (void)snprintf(path, sizeof(path), "/proc/%ld/%s", (long)tid, file); /* it always fits */
     fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -95,13 +126,20 @@ size_t sender_write_bytes(pid_t tid)
 bool sender_was_killed(pid_t tid)
 {
     unsigned int flags;
+    unsigned long pending;
     const char *after;
     char text[1024];
 
     if (tid <= 0 || !read_proc(tid, "stat", text, sizeof(text)))
         return false;
     after = strrchr(text, ')'); /* the name before it may hold anything */
-    if (after == NULL || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
+    /* Fields 9 and 31 of proc(5). Whatever kills a process leaves SIGKILL with each of its threads,
+     * until they notice. */
+    if (after == NULL || sscanf(after + 1,
+                                " %*c %*d %*d %*d %*d %*d %u"                  /* 3 to 9 */
+                                " %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d" /* 10 to 20 */
+                                " %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %lu" /* 21 to 31 */,
+                                &flags, &pending) != 2)
         return false;
-    return (flags & PF_SIGNALED) != 0;
+    return (flags & PF_SIGNALED) != 0 || (pending & SIGKILL_BIT) != 0;
 }

@@ -15,6 +15,10 @@
  */
 pid_t sender_of_thread(pid_t tid);
 
+/* Whether what requests name can be found in /proc at all; else nothing is known of them but, mostly,
+ * their process. */
+bool sender_can_be_looked_at(void);
+
 /*
  * How many bytes the write that thread `tid` is in the midst of has in all, or 0 where that cannot
  * be seen. The kernel cuts a large write into several requests, and nothing in them tells how many

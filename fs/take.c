@@ -3,13 +3,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "access.h"
 #include "box.h"
 #include "gprocfs.h"
 #include "log.h"
 #include "mailbox.h"
+#include "picture.h"
+#include "poller.h"
 #include "scan.h"
 
 enum {
@@ -17,68 +22,61 @@ enum {
        disk. */
     DIRECT_MOST_BYTES = 64 * 1024,
     STACK_BYTES = 64 * 1024,
+    PACK_MOST_COUNT = 4096, /* messages in one answer */
 };
+
+static bool waits(const struct job *job)
+{
+    return (job->handle->view_flags & TREE_WAITS) != 0;
+}
+
+static void count_received(const struct job *job, size_t messages_count, uint64_t payload_bytes)
+{
+    stats_add(&job->fs->stats, STATS_RECEIVED_MESSAGES, (int64_t)messages_count);
+    stats_add(&job->fs->stats, STATS_RECEIVED_BYTES, (int64_t)payload_bytes);
+}
 
 static void tell_damage(struct box *box, uint64_t more_bytes)
 {
     uint64_t passed = box->inflight.damaged_bytes - box->damage_told_bytes + more_bytes;
 
-    if (passed > 0)
+    if (passed > 0) {
         log_mailbox_note(box->pid, "%" PRIu64 " damaged bytes passed over", passed);
+        stats_add(&box->fs->stats, STATS_DAMAGED_BYTES, (int64_t)passed);
+    }
     box->damage_told_bytes = box->inflight.damaged_bytes;
 }
 
-/* Answers with the next part of the message in hand; the message is delivered when that was all of
- * it. */
-static void hand_over(struct job *job)
+/* What `.envelope` says before a payload: its length. */
+static size_t write_envelope(char text[HAND_ENVELOPE_BYTES], const struct gproc_message *message)
 {
-    struct handle *handle = job->handle;
-    struct gproc_taken *taken = handle->taken;
-    size_t left = taken->message.payload_bytes - handle->taken_offset_bytes;
-    size_t part = left < job->size_bytes ? left : job->size_bytes;
-    uint8_t small[STACK_BYTES];
-    uint8_t *buffer = small;
-    int result;
-
-    if (part > sizeof(small))
-        buffer = malloc(part);
-    result = buffer == NULL ? -ENOMEM
-                            : gproc_inflight_read(taken, buffer, part, handle->taken_offset_bytes);
-    if (result < 0) {
-        log_mailbox(job->box->pid, "cannot read what was taken", result);
-        (void)job_reply_error(job, result); /* nothing has changed: it can be read again */
-    } else if (job_reply_data(job, buffer, part) == 0) {
-        handle->position += (off_t)part;
-        handle->taken_offset_bytes += part;
-        if (part == left) {
-            result = gproc_inflight_deliver(&job->box->inflight, taken);
-            if (result < 0) {
-                log_mailbox(job->box->pid, "cannot note that a message was delivered", result);
-                gproc_inflight_give_back(&job->box->inflight, taken);
-            }
-            handle->taken = NULL;
-        }
-    } else if (handle->taken_offset_bytes == 0) {
-        /* The reader went away before the answer came. */
-        gproc_inflight_give_back(&job->box->inflight, taken);
-        handle->taken = NULL;
-    }
-    if (buffer != small)
-        free(buffer);
+    /* It fits: two numbers of at most eleven characters. */
+    return (size_t)snprintf(text, HAND_ENVELOPE_BYTES, "%" PRId32 " %zu\n", message->sender,
+                            message->payload_bytes);
 }
 
-/* Puts the next message in flight into the handle's hands: 1, 0 where there is none, or a negative
+static bool shows_envelopes(const struct job *job)
+{
+    return (job->handle->view_flags & TREE_ENVELOPES) != 0;
+}
+
+/* ---- Handing over what is in flight */
+
+/* Puts the next message in flight into the handle's hand: 1, 0 where there is none, or a negative
  * errno. */
 static int pick_up(struct job *job)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
+    struct hand *hand = &job->handle->hand;
     struct gproc_taken *taken;
     int result;
 
     while ((result = gproc_inflight_next(inflight, &taken)) == 1) {
-        if (taken->message.payload_bytes > 0) {
-            job->handle->taken = taken;
-            job->handle->taken_offset_bytes = 0;
+        if (shows_envelopes(job) || taken->message.payload_bytes > 0) {
+            hand->taken = taken;
+            hand->offset_bytes = 0;
+            hand->envelope_bytes =
+                shows_envelopes(job) ? write_envelope(hand->envelope, &taken->message) : 0;
             return 1;
         }
         /* Empty, it would look like the end: it is taken and passed over. */
@@ -87,45 +85,274 @@ static int pick_up(struct job *job)
             gproc_inflight_give_back(inflight, taken);
             break;
         }
+        count_received(job, 1, 0);
     }
     tell_damage(job->box, 0);
     return result;
 }
 
-/*
- * The usual case, a mailbox with one message that the reader has room for: the answer comes from
- * the mailbox, and the mailbox is emptied when the reader has it, under one lock. Killed in
- * between, the message is seen twice, never lost. A mailbox in which there is nothing to hand over
- * is emptied too. 1: answered; 0: not that case; or a negative errno.
- */
-static int take_directly(struct job *job, struct gproc_mailbox *mailbox)
+static void put_down(struct job *job)
 {
-    uint8_t bytes[DIRECT_MOST_BYTES];
-    struct gproc_source file = gproc_mailbox_source(mailbox);
-    struct gproc_source memory = {.data = bytes, .fd = -1, .size_bytes = file.size_bytes};
-    struct gproc_message message, only = {0};
-    struct gproc_scan scan;
+    gproc_inflight_give_back(&job->box->inflight, job->handle->hand.taken);
+    job->handle->hand.taken = NULL;
+}
+
+/* An answer that is being packed: whole messages, and at its end perhaps a part of one. */
+struct pack {
+    uint8_t *bytes;
+    size_t room_bytes;
+    size_t used_bytes;
+    struct gproc_taken *whole[PACK_MOST_COUNT];
+    size_t whole_count;
+    size_t part_bytes; /* of the message that stays in hand */
+};
+
+static size_t left_of(const struct hand *hand)
+{
+    return hand->envelope_bytes + hand->taken->message.payload_bytes - hand->offset_bytes;
+}
+
+/* Copies what comes next of the message in hand. 0 or a negative errno. */
+static int copy(const struct hand *hand, uint8_t *to, size_t size_bytes)
+{
+    size_t offset = hand->offset_bytes;
+
+    if (offset < hand->envelope_bytes) {
+        size_t part = hand->envelope_bytes - offset;
+
+        if (part > size_bytes)
+            part = size_bytes;
+        memcpy(to, hand->envelope + offset, part);
+        to += part;
+        size_bytes -= part;
+        offset += part;
+    }
+    return gproc_inflight_read(hand->taken, to, size_bytes, offset - hand->envelope_bytes);
+}
+
+/* Packs the message in hand, which is the first or fits as a whole. 1: there may be room for
+ * another; 0: it is full; or a negative errno, with nothing added. */
+static int pack_one(struct job *job, struct pack *pack)
+{
+    struct hand *hand = &job->handle->hand;
+    size_t left = left_of(hand);
+    size_t room = pack->room_bytes - pack->used_bytes;
+    size_t part = left < room ? left : room;
+    int result = copy(hand, pack->bytes + pack->used_bytes, part);
+
+    if (result < 0)
+        return result;
+    pack->used_bytes += part;
+    if (part < left) {
+        pack->part_bytes = part;
+        return 0;
+    }
+    pack->whole[pack->whole_count++] = hand->taken;
+    hand->taken = NULL;
+    return shows_envelopes(job) && pack->whole_count < PACK_MOST_COUNT;
+}
+
+/* Packs the message in hand, and behind it all that fit as a whole and are wanted. 0, or what came
+ * of the first. */
+static int fill(struct job *job, struct pack *pack)
+{
+    int result = pack_one(job, pack);
+
+    if (result < 0)
+        return result;
+    while (result == 1 && pick_up(job) == 1) {
+        if (left_of(&job->handle->hand) > pack->room_bytes - pack->used_bytes)
+            result = 0;
+        else
+            result = pack_one(job, pack);
+        if (result <= 0 && job->handle->hand.taken != NULL)
+            put_down(job); /* the next read begins with it */
+    }
+    return 0;
+}
+
+/* The reader has it all. */
+static void deliver(struct job *job, struct pack *pack)
+{
+    struct gproc_inflight *inflight = &job->box->inflight;
+    uint64_t before_count = inflight->delivered_count;
+    uint64_t payload_bytes = 0;
+    size_t i;
     int result;
 
-    if (file.size_bytes > (off_t)sizeof(bytes))
-        return 0;
-    result = gproc_source_read(&file, bytes, (size_t)file.size_bytes, 0);
+    job->handle->position += (off_t)pack->used_bytes;
+    job->handle->hand.offset_bytes += pack->part_bytes;
+    if (pack->whole_count == 0)
+        return;
+    for (i = 0; i < pack->whole_count; i++)
+        payload_bytes += pack->whole[i]->message.payload_bytes;
+    count_received(job, pack->whole_count, payload_bytes);
+    result = gproc_inflight_deliver_all(inflight, pack->whole, pack->whole_count);
+    if (result == 0)
+        return;
+    log_mailbox(job->box->pid, "cannot note what was delivered: it will be seen again", result);
+    for (i = (size_t)(inflight->delivered_count - before_count); i < pack->whole_count; i++)
+        gproc_inflight_give_back(inflight, pack->whole[i]);
+}
+
+/* The reader went away before the answer came: what it was to begin is for the next one. */
+static void take_back(struct job *job, struct pack *pack)
+{
+    struct hand *hand = &job->handle->hand;
+    size_t i;
+
+    for (i = 0; i < pack->whole_count; i++)
+        gproc_inflight_give_back(&job->box->inflight, pack->whole[i]);
+    if (hand->taken != NULL && hand->offset_bytes == 0)
+        put_down(job);
+    box_has_news(job->box);
+}
+
+/* Answers with the message in hand, or its next part, or with as many as fit. */
+static void hand_over(struct job *job)
+{
+    uint8_t small[STACK_BYTES];
+    struct pack pack = {.bytes = small};
+    int result;
+
+    pack.room_bytes = job->size_bytes;
+    if (!shows_envelopes(job) && pack.room_bytes > left_of(&job->handle->hand))
+        pack.room_bytes = left_of(&job->handle->hand);
+    if (pack.room_bytes > sizeof(small))
+        pack.bytes = malloc(pack.room_bytes);
+    result = pack.bytes == NULL ? -ENOMEM : fill(job, &pack);
+    if (result < 0) {
+        log_mailbox(job->box->pid, "cannot read what was taken", result);
+        (void)job_reply_error(job, result); /* nothing has changed: it can be read again */
+    } else if (job_is_abandoned(job)) {
+        take_back(job, &pack);
+        (void)job_reply_error(job, -EINTR); /* nobody hears it */
+    } else if (job_reply_data(job, pack.bytes, pack.used_bytes) == 0) {
+        deliver(job, &pack);
+    } else {
+        take_back(job, &pack);
+    }
+    if (pack.bytes != small)
+        free(pack.bytes);
+}
+
+/* ---- Taking from the mailbox */
+
+/* What a small mailbox holds, as the reader is to see it. */
+struct direct {
+    const uint8_t *bytes; /* into what follows */
+    size_t size_bytes;
+    size_t messages_count;
+    uint64_t payload_bytes;
+    uint64_t damaged_bytes;
+    uint8_t file[DIRECT_MOST_BYTES];
+    uint8_t packed[2 * DIRECT_MOST_BYTES]; /* an envelope is never twice as long as a frame */
+};
+
+/* Adds a message to the answer. False: then that is more than one answer can say. */
+static bool add_directly(const struct job *job, struct direct *direct,
+                         const struct gproc_message *message)
+{
+    char envelope[HAND_ENVELOPE_BYTES];
+    uint8_t *end = direct->packed + direct->size_bytes;
+    size_t envelope_bytes;
+
+    direct->messages_count++;
+    if (!shows_envelopes(job)) {
+        bool first = direct->payload_bytes == 0;
+
+        if (message->payload_bytes > 0) {
+            direct->bytes = direct->file + message->payload_offset;
+            direct->size_bytes = message->payload_bytes;
+        }
+        direct->payload_bytes += message->payload_bytes;
+        return first || message->payload_bytes == 0;
+    }
+    envelope_bytes = write_envelope(envelope, message);
+    memcpy(end, envelope, envelope_bytes);
+    memcpy(end + envelope_bytes, direct->file + message->payload_offset, message->payload_bytes);
+    direct->bytes = direct->packed;
+    direct->size_bytes += envelope_bytes + message->payload_bytes;
+    direct->payload_bytes += message->payload_bytes;
+    return true;
+}
+
+/* 1: all that the mailbox holds is in `direct`; 0: it is not for one answer; or a negative errno.
+ */
+static int read_directly(const struct job *job, const struct gproc_mailbox *mailbox,
+                         struct direct *direct)
+{
+    struct gproc_source file = gproc_mailbox_source(mailbox);
+    struct gproc_source memory = {.data = direct->file, .fd = -1, .size_bytes = file.size_bytes};
+    struct gproc_message message;
+    struct gproc_scan scan;
+    bool fits = true;
+    int result;
+
+    result = gproc_source_read(&file, direct->file, (size_t)file.size_bytes, 0);
     if (result < 0)
         return result;
     gproc_scan_init(&scan, &memory, 0);
-    while ((result = gproc_scan_next(&scan, &message)) == 1 && only.payload_bytes == 0)
-        only = message;
+    while (fits && (result = gproc_scan_next(&scan, &message)) == 1)
+        fits = add_directly(job, direct, &message);
+    direct->damaged_bytes = (uint64_t)scan.damaged_bytes;
     gproc_scan_release(&scan);
-    if (result != 0 || only.payload_bytes > job->size_bytes)
-        return result < 0 ? result : 0;
-    if (job_reply_data(job, bytes + only.payload_offset, only.payload_bytes) < 0)
-        return 1; /* nobody got it: it stays where it is */
-    job->handle->position += (off_t)only.payload_bytes;
-    tell_damage(job->box, (uint64_t)scan.damaged_bytes);
-    result = gproc_mailbox_clear(mailbox);
     if (result < 0)
-        log_mailbox(job->box->pid, "cannot empty it: its message will be seen again", result);
-    return 1;
+        return result;
+    return fits && direct->size_bytes <= job->size_bytes;
+}
+
+/*
+ * The usual case, a mailbox that the reader has room for in one answer: the answer comes from the
+ * mailbox, and the mailbox is emptied when the reader has it, under one lock. Killed in between,
+ * the message is seen twice, never lost. A mailbox in which there is nothing to hand over is
+ * emptied too. 1: answered; 0: not that case, or nothing to hand over; or a negative errno.
+ */
+static int take_directly(struct job *job, struct gproc_mailbox *mailbox)
+{
+    struct direct direct;
+    int result, cleared;
+
+    if (mailbox->status.st_size > (off_t)sizeof(direct.file))
+        return 0;
+    direct.bytes = direct.file;
+    direct.size_bytes = 0;
+    direct.messages_count = 0;
+    direct.payload_bytes = 0;
+    result = read_directly(job, mailbox, &direct);
+    if (result <= 0)
+        return result;
+    if (job_is_abandoned(job)) {
+        (void)job_reply_error(job, -EINTR); /* nobody hears it: it stays where it is */
+        return 1;
+    }
+    if (direct.size_bytes > 0 || !waits(job)) {
+        if (job_reply_data(job, direct.bytes, direct.size_bytes) < 0)
+            return 1; /* nobody got it: it stays where it is */
+        result = 1;
+    } else {
+        result = 0;
+    }
+    job->handle->position += (off_t)direct.size_bytes;
+    count_received(job, direct.messages_count, direct.payload_bytes);
+    tell_damage(job->box, direct.damaged_bytes);
+    pictures_emptied(job->box);
+    cleared = gproc_mailbox_clear(mailbox);
+    if (cleared == 0)
+        cleared = gproc_mailbox_refresh(mailbox);
+    if (cleared < 0)
+        log_mailbox(job->box->pid, "cannot empty it: its messages will be seen again", cleared);
+    return result == 0 && cleared < 0 ? cleared : result;
+}
+
+/* Moves all of it into flight. 0 or a negative errno. */
+static int take_all(struct job *job, struct gproc_mailbox *mailbox)
+{
+    int result = gproc_inflight_take(&job->box->inflight, mailbox);
+
+    if (result == 0)
+        pictures_moved(job->box, gproc_inflight_newest(&job->box->inflight));
+    return result;
 }
 
 /* With the lock: settles what a dead mount left, then takes what is there. As take_directly(). */
@@ -146,8 +373,8 @@ static int take_under_lock(struct job *job)
         return result == -ENOENT ? 0 : result;
     if (mailbox.status.st_size > 0) {
         result = take_directly(job, &mailbox);
-        if (result == 0)
-            result = gproc_inflight_take(inflight, &mailbox);
+        if (result == 0 && mailbox.status.st_size > 0)
+            result = take_all(job, &mailbox);
     }
     gproc_mailbox_close(&mailbox);
     return result;
@@ -164,7 +391,7 @@ static void part_from_foreign(struct box *box)
     log_mailbox_note(box->pid, "it has another owner: what was in flight stays there");
     (void)pthread_mutex_lock(&box->mutex);
     for (handle = box->handles; handle != NULL; handle = handle->next)
-        handle->taken = NULL; /* it goes with the rest */
+        handle->hand.taken = NULL; /* it goes with the rest */
     (void)pthread_mutex_unlock(&box->mutex);
     gproc_inflight_release(&box->inflight);
     gproc_inflight_init(&box->inflight, &box->fs->store, box->pid);
@@ -180,7 +407,7 @@ static int look_first(const struct job *job)
 
     if (result < 0)
         return result == -ENOENT ? 0 : result;
-    result = access_again(&job->handle->grant, job->req, &status, true);
+    result = access_again(&job->handle->grant, job->req, &status, ACCESS_TAKE);
     if (result < 0)
         return result;
     if (gproc_inflight_is_foreign(&job->box->inflight, status.st_uid))
@@ -188,40 +415,62 @@ static int look_first(const struct job *job)
     return status.st_size > 0;
 }
 
-static enum job_result answer_read(struct job *job, int result)
+static enum job_result answer_error(struct job *job, int error)
 {
-    if (result == 1 && job->handle->taken != NULL) {
-        hand_over(job);
-    } else if (result < 0) {
-        log_mailbox(job->box->pid, "cannot receive", result);
-        (void)job_reply_error(job, result);
-    } else {
-        (void)job_reply_data(job, NULL, 0); /* the end: nobody minds who does not hear it */
-    }
+    log_mailbox(job->box->pid, "cannot receive", error);
+    (void)job_reply_error(job, error); /* whoever has gone does not miss it */
     return JOB_DONE;
+}
+
+/* There is nothing to receive. */
+static enum job_result answer_nothing(struct job *job)
+{
+    if (!waits(job))
+        (void)job_reply_data(job, NULL, 0); /* the end: nobody minds who does not hear it */
+    else if ((job->open_flags & O_NONBLOCK) != 0)
+        (void)job_reply_error(job, -EAGAIN); /* likewise */
+    else
+        return JOB_NEEDS_MAIL;
+    return JOB_DONE;
+}
+
+/* Whether there is a message for the hand: 1, and it is there; 0; or a negative errno. Takes no
+ * lock. `*look_below`: the mailbox below must be looked at, too, with the lock. */
+static int pick_up_first(struct job *job, bool *look_below)
+{
+    bool unsettled;
+    int has_mail = look_first(job);
+
+    *look_below = false;
+    if (has_mail < 0)
+        return has_mail;
+    if (job->handle->hand.taken != NULL)
+        return 1;
+    unsettled = gproc_inflight_is_unsettled(&job->box->inflight);
+    *look_below = unsettled || has_mail == 1;
+    return unsettled ? 0 : pick_up(job);
 }
 
 static enum job_result read_next(struct job *job)
 {
-    struct gproc_inflight *inflight = &job->box->inflight;
-    struct handle *handle = job->handle;
-    int has_mail, result;
-
-    if (job->offset != handle->position || job->size_bytes == 0)
-        return answer_read(job, 0);
+    /* Where reads wait there is no position: it is read as a pipe is. */
+    if (job->size_bytes == 0 || (!waits(job) && job->offset != job->handle->position)) {
+        (void)job_reply_data(job, NULL, 0); /* nothing was asked for, or nothing is there */
+        return JOB_DONE;
+    }
     for (;;) {
         struct gproc_lock lock;
-        bool unsettled;
+        bool look_below;
+        int result = pick_up_first(job, &look_below);
 
-        has_mail = look_first(job);
-        if (has_mail < 0 || handle->taken != NULL)
-            return answer_read(job, has_mail < 0 ? has_mail : 1);
-        unsettled = gproc_inflight_is_unsettled(inflight);
-        result = unsettled ? 0 : pick_up(job);
-        if (result != 0)
-            return answer_read(job, result);
-        if (!unsettled && !has_mail)
-            return answer_read(job, 0);
+        if (result < 0)
+            return answer_error(job, result);
+        if (result == 1) {
+            hand_over(job);
+            return JOB_DONE;
+        }
+        if (!look_below)
+            return answer_nothing(job);
         result = box_lock(job, &lock);
         if (result == -EWOULDBLOCK)
             return JOB_NEEDS_LOCK;
@@ -232,11 +481,12 @@ static enum job_result read_next(struct job *job)
         if (result == 1)
             return JOB_DONE;
         if (result < 0)
-            return answer_read(job, result);
+            return answer_error(job, result);
     }
 }
 
-void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t offset)
+void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t offset,
+               int open_flags)
 {
     struct job job = handle_job(handle, req);
 
@@ -245,17 +495,87 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t o
         false; /* it needs the lock only where nothing is in flight, and asks for it then */
     job.size_bytes = size_bytes;
     job.offset = offset;
+    job.open_flags = open_flags;
     box_submit(&job);
 }
+
+/* ---- Waiting for several at once */
+
+/*
+ * Whether a read would get something: 1, 0, or a negative errno. What cannot be known without the
+ * lock counts as something: a read will find out.
+ */
+static int is_readable(struct job *job)
+{
+    struct gproc_measure *measure = &job->box->measure;
+    struct stat status;
+    bool look_below;
+    int result = pick_up_first(job, &look_below);
+
+    if (result == 1 && job->handle->hand.offset_bytes == 0)
+        put_down(job); /* a read takes it up again */
+    if (result != 0 || !look_below)
+        return result;
+    result = gproc_measure_update(measure, &job->fs->mailboxes, job->box->pid, &status);
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
+    return shows_envelopes(job) ? measure->messages_count > 0 : measure->payload_bytes > 0;
+}
+
+static enum job_result answer_poll(struct job *job)
+{
+    struct handle *handle = job->handle;
+    struct box *box = job->box;
+    unsigned int events = handle->writes ? POLLOUT | POLLWRNORM : 0;
+    bool attend = false;
+
+    if (job->poller != NULL) {
+        struct poller *old;
+
+        (void)pthread_mutex_lock(&box->mutex);
+        old = poller_put(handle, job->poller);
+        job->poller = NULL;
+        attend = !box->mail_is_watched;
+        (void)pthread_mutex_unlock(&box->mutex);
+        poller_free(old);
+    }
+    /* Looked at after the poller is there: what comes from now on is told. */
+    if (handle->reads && is_readable(job) != 0)
+        events |= POLLIN | POLLRDNORM; /* an error is for read to tell */
+    (void)job_reply_poll(job, events); /* whoever has gone needs no answer */
+    if (attend && handle->reads)
+        keeper_attend(&box->fs->keeper, box, false);
+    return JOB_DONE;
+}
+
+void take_poll(struct handle *handle, fuse_req_t req, struct poller *poller)
+{
+    struct job job = handle_job(handle, req);
+
+    job.run = answer_poll;
+    job.poller = poller;
+    box_submit(&job);
+}
+
+/* ---- The end */
 
 static enum job_result give_back(struct job *job)
 {
     struct handle *handle = job->handle;
+    struct box *box = job->box;
+    bool attend;
 
-    if (handle->taken != NULL)
-        gproc_inflight_give_back(&job->box->inflight, handle->taken);
+    if (handle->hand.taken != NULL) {
+        put_down(job);
+        box_has_news(box);
+    }
     handle_free(handle);           /* the job keeps the box */
     (void)job_reply_error(job, 0); /* nobody waits for it */
+    (void)pthread_mutex_lock(&box->mutex);
+    attend = box->mail_is_watched && box->followers_count == 0;
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (attend)
+        keeper_attend(&box->fs->keeper, box, false);
     return JOB_DONE;
 }
 

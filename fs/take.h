@@ -5,7 +5,8 @@
  * has been handed over; until then it is the handle's, and goes back to the front when that is
  * closed.
  *
- * Reading on is the only reading there is: at another offset than where the last read ended there
+ * Where reads wait (`.follow`, `.envelope`) it is read as a pipe is: there is no position.
+ * Elsewhere reading on is the only reading there is: at another offset than where the last read ended there
  * is nothing, so that tools that look around in a file take nothing by it.
  */
 #ifndef GPROCFS_TAKE_H
@@ -18,10 +19,20 @@
 
 #include "handle.h"
 
-/* Answers with the next message or part, or with nothing at the end. */
-void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t offset);
+/*
+ * Answers with the next message or part, where envelopes are shown with as many as fit. At the end
+ * with nothing; or where reads wait, when there is a message, with -EAGAIN if `open_flags` (as they
+ * are now) say O_NONBLOCK.
+ */
+void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t offset,
+               int open_flags);
 
-/* Gives back what the handle has in hand, frees the handle and answers. */
+/* Answers what can be done without waiting. `poller`, if any, is told of mail from now on, once;
+ * owned. */
+void take_poll(struct handle *handle, fuse_req_t req, struct poller *poller);
+
+/* Gives back what the handle has in hand, frees the handle and answers; `req` NULL: nobody waits
+ * for it. */
 void take_release(struct handle *handle, fuse_req_t req);
 
 /*

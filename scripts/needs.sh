@@ -31,6 +31,7 @@ test|bash|command bash|bash|bash|bash|bash
 test|dash|command dash|dash|dash|dash|dash
 test|zsh|command zsh|zsh|zsh|zsh|zsh
 test|python3|command python3|python3|python3|python|python3
+test|prometheus_client|imports prometheus_client|python3-prometheus-client|-|-|-
 test|perl|command perl|perl|perl|perl|perl
 test|strace|command strace|strace|strace|strace|strace
 test|mkfs.ext4|command mkfs.ext4|e2fsprogs|e2fsprogs|e2fsprogs|e2fsprogs
@@ -55,6 +56,13 @@ needs_command()
 needs_package()
 {
     pkg-config --exists "$1" 2>/dev/null
+}
+
+# $1: a module of Python's. The system's packages are for the system's own Python, which need not
+# be the first one in PATH.
+needs_imports()
+{
+    python3 -c "import $1" 2>/dev/null || /usr/bin/python3 -c "import $1" 2>/dev/null
 }
 
 # $1: compiler, then its flags

@@ -381,7 +381,9 @@ int mount_start(struct mount *mount)
         snprintf(copy, sizeof(copy), "%s/gprocfs", mount->root);
         program = copy;
     }
-    mount->daemon = process_fork(mount->options->uid);
+    mount->daemon = mount->options->own_pids
+                        ? process_fork_in_pid_namespace(mount->options->uid, -1)
+                        : process_fork(mount->options->uid);
     if (mount->daemon == 0)
         run_daemon(mount, program);
     if (mount->daemon < 0)
@@ -580,7 +582,8 @@ int mount_setup(void **state)
     static const struct mount_options usual;
     struct mount *mount = calloc(1, sizeof(*mount));
     const struct mount_options *options = *state != NULL ? *state : &usual;
-    bool wants_root = options->needs_root || options->place != MOUNT_ON_DISK || options->uid != 0;
+    bool wants_root = options->needs_root || options->place != MOUNT_ON_DISK || options->uid != 0 ||
+                      options->own_pids;
 
     if (mount == NULL)
         return -1;
@@ -589,6 +592,8 @@ int mount_setup(void **state)
     (void)umask(022);
     if (wants_root && geteuid() != 0)
         mount->skip_reason = "needs root";
+    else if (options->own_pids && !process_may_make_pid_namespaces())
+        mount->skip_reason = "no pid namespace can be made here";
     else
         mount->skip_reason = make_directories(mount);
     if (mount->skip_reason != NULL || mount_start(mount) == 0)

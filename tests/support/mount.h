@@ -45,9 +45,10 @@ struct mount_options {
     enum mount_place place;
     unsigned place_kib; /* size of the file system, where that is not the disk */
     uid_t uid;          /* who runs the daemon and owns the directories; 0: who runs the test */
-    bool needs_root;    /* skipped for others; implied by a place and a uid */
+    bool needs_root;    /* skipped for others; implied by a place, a uid and own_pids */
     bool for_all;       /* everybody may enter and make files in the directories */
     bool bare;          /* neither mail nor locks exists when the daemon starts */
+    bool own_pids;      /* the daemon is the first process of a pid namespace below ours */
     bool chatty;        /* the daemon has something to log, such as damaged bytes */
     unsigned seconds;   /* until the keeper steps in; 0: 20 */
 };

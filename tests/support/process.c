@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 enum {
     AFTER_KILL_MS = 1000,
     ASK_AGAIN_MS = 5,
+    NAMESPACE_MS = 10000,
     READ_BYTES = 1 << 16,
 };
 
@@ -43,17 +45,20 @@ static int remaining_ms(int64_t deadline_ms)
     return left > 0 ? (int)left : 0;
 }
 
-static void become(uid_t uid)
+static void become(const struct process_ids *ids)
 {
-    gid_t gid = (gid_t)uid;
+    uid_t uid = ids->uid;
+    gid_t gid = ids->gid;
 
-    if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0) {
+    if (setgroups(ids->groups_count, ids->groups) != 0 || setresgid(gid, gid, gid) != 0 ||
+        setresuid(uid, uid, uid) != 0) {
         perror("cannot become another user");
         _exit(126);
     }
 }
 
-pid_t process_fork(uid_t uid)
+/* `ids` NULL: whoever we are. */
+static pid_t fork_child(const struct process_ids *ids)
 {
     static const int caught_by_cmocka[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
     pid_t parent = getpid();
@@ -71,13 +76,26 @@ pid_t process_fork(uid_t uid)
     for (size_t i = 0; i < sizeof(caught_by_cmocka) / sizeof(caught_by_cmocka[0]); i++)
         signal(caught_by_cmocka[i], SIG_DFL);
     (void)setpgid(0, 0);
-    if (uid != 0)
-        become(uid);
+    if (ids != NULL)
+        become(ids);
     /* After the change of user: that clears it. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
+    /* 0: we are the first in a pid namespace, from where no parent is to be seen. */
+    if (getppid() != parent && getppid() != 0)
         _exit(126);
     return 0;
+}
+
+pid_t process_fork(uid_t uid)
+{
+    struct process_ids ids = {.uid = uid, .gid = (gid_t)uid};
+
+    return fork_child(uid != 0 ? &ids : NULL);
+}
+
+pid_t process_fork_as(const struct process_ids *ids)
+{
+    return fork_child(ids);
 }
 
 static bool reaped_by(pid_t pid, int pidfd, int64_t deadline_ms, int *status)
@@ -218,6 +236,37 @@ struct process_result process_run(uid_t uid, const char *const argv[],
     result.out_bytes = out.bytes_count;
     result.err = stream_finish(&err);
     return result;
+}
+
+/* Where our children are born from now on; -1: in a fresh namespace. */
+static int choose_nursery(int namespace_fd)
+{
+    return namespace_fd < 0 ? unshare(CLONE_NEWPID) : setns(namespace_fd, CLONE_NEWPID);
+}
+
+pid_t process_fork_in_pid_namespace(uid_t uid, int namespace_fd)
+{
+    int ours = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+    pid_t pid = -1;
+
+    if (ours >= 0 && choose_nursery(namespace_fd) == 0) {
+        pid = process_fork(uid);
+        /* Other children are not to follow it there. */
+        if (pid != 0 && choose_nursery(ours) != 0)
+            abort();
+    }
+    if (ours >= 0)
+        close(ours);
+    return pid;
+}
+
+bool process_may_make_pid_namespaces(void)
+{
+    pid_t pid = process_fork_in_pid_namespace(0, -1);
+
+    if (pid == 0)
+        _exit(0);
+    return pid > 0 && process_wait(pid, NAMESPACE_MS) == 0;
 }
 
 bool process_has(const char *command)

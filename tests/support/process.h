@@ -34,11 +34,31 @@ struct process_result {
 /* Milliseconds of a clock that only goes forward. */
 int64_t process_clock_ms(void);
 
+/* Whom a child is to be. */
+struct process_ids {
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups; /* the supplementary ones */
+    size_t groups_count;
+};
+
 /*
  * fork(2), with what is promised above. In the child all identities are `uid`, where that is not 0.
  * The child must end with _exit(2). -1: could not be forked, errno says why.
  */
 pid_t process_fork(uid_t uid);
+
+/* The same with all of these, also where they are root's. */
+pid_t process_fork_as(const struct process_ids *ids);
+
+/*
+ * process_fork() into a pid namespace: that of which `namespace_fd` is the descriptor; -1: a fresh
+ * one, of which the child is the first process. The child's /proc stays ours. Needs root.
+ */
+pid_t process_fork_in_pid_namespace(uid_t uid, int namespace_fd);
+
+/* Whether a fresh pid namespace can be made here. */
+bool process_may_make_pid_namespaces(void);
 
 /* Waits for a child from process_fork() to end, at most `timeout_ms`; the status as in a result. */
 int process_wait(pid_t pid, int timeout_ms);

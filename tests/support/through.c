@@ -1,19 +1,26 @@
 #include "through.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "view.h"
+
 enum {
     RUN_MS = 15000,
+    ANSWER_MS = 10000, /* the usual is at once */
     TEXT_MAX_BYTES = 1 << 16,
     SCRIPT_MAX_BYTES = 8192,
 };
@@ -29,6 +36,15 @@ int through_open(struct mount *mount, int pid, int flags)
 
     if (fd < 0)
         fail_msg("open %d with flags %#o: %s", pid, (unsigned)flags, strerror(errno));
+    return fd;
+}
+
+int through_open_view(struct mount *mount, const char *view, int pid, int flags)
+{
+    int fd = open(view_path(mount, view, pid), flags, 0666);
+
+    if (fd < 0)
+        fail_msg("open %s/%d with flags %#o: %s", view, pid, (unsigned)flags, strerror(errno));
     return fd;
 }
 
@@ -176,4 +192,136 @@ void through_expect_run(struct mount *mount, const char *shell, const char *outp
         "%s: %s\nexit status %d\nprinted \"%.2000s\"\n instead of \"%.2000s\"\nerrors: %.2000s",
         shell, strchr(script, '\n') + 1, result.status, result.out,
         output != NULL ? output : "(anything)", result.err);
+}
+
+/* --- Those who wait -------------------------------------------------------------------------- */
+
+int64_t through_clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void through_read_once(int fd, struct through_answer *answer)
+{
+    answer->result = read(fd, answer->text, sizeof(answer->text) - 1);
+    answer->error = errno;
+    answer->at_ns = through_clock_ns();
+}
+
+static void do_nothing(int signal_number)
+{
+    (void)signal_number;
+}
+
+/* A descriptor of another test's file would keep that open. */
+static void keep_only(int first, int second)
+{
+    int low = first < second ? first : second;
+    int high = first < second ? second : first;
+
+    for (int fd = STDERR_FILENO + 1; fd < high; fd++) {
+        if (fd != low)
+            close(fd);
+    }
+    (void)syscall(SYS_close_range, high + 1, ~0U, 0);
+}
+
+static void wait_in_child(int fd, through_act *act, int answer_fd)
+{
+    struct sigaction interrupt = {.sa_handler = do_nothing};
+    struct through_answer answer = {.result = -1};
+
+    sigaction(SIGUSR1, &interrupt, NULL);
+    if (fd >= 0)
+        keep_only(fd, answer_fd);
+    act(fd, &answer);
+    _exit(write(answer_fd, &answer, sizeof(answer)) == sizeof(answer) ? 0 : 1);
+}
+
+struct through_waiter through_start(uid_t uid, int fd, through_act *act)
+{
+    struct through_waiter waiter;
+    int ends[2];
+
+    assert_success(pipe2(ends, O_CLOEXEC));
+    waiter.pid = process_fork(uid);
+    if (waiter.pid == 0)
+        wait_in_child(fd, act, ends[1]);
+    close(ends[1]);
+    waiter.answer_fd = ends[0];
+    assert_true(waiter.pid > 0);
+    return waiter;
+}
+
+struct through_waiter through_start_reader(struct mount *mount, const char *view, int pid)
+{
+    int fd = through_open_view(mount, view, pid, THROUGH_RECEIVE);
+    struct through_waiter waiter = through_start(0, fd, through_read_once);
+
+    assert_success(close(fd));
+    return waiter;
+}
+
+struct through_answer through_await(struct through_waiter *waiter)
+{
+    struct pollfd answered = {.fd = waiter->answer_fd, .events = POLLIN};
+    struct through_answer answer = {.result = -1};
+    ssize_t got = -1;
+
+    if (poll(&answered, 1, ANSWER_MS) == 1)
+        got = read(waiter->answer_fd, &answer, sizeof(answer));
+    close(waiter->answer_fd);
+    /* One that has not answered is killed. */
+    (void)process_wait(waiter->pid, got == sizeof(answer) ? ANSWER_MS : 0);
+    if (got != sizeof(answer))
+        fail_msg("a process that waits has not answered: %zd bytes", got);
+    return answer;
+}
+
+int64_t through_kill_ms(struct through_waiter *waiter)
+{
+    int64_t begin_ns = through_clock_ns();
+    int status;
+
+    assert_success(kill(waiter->pid, SIGKILL));
+    status = process_wait(waiter->pid, ANSWER_MS);
+    close(waiter->answer_fd);
+    if (status != 128 + SIGKILL)
+        fail_msg("a process that was killed while it waited: status %d", status);
+    return (through_clock_ns() - begin_ns) / 1000000;
+}
+
+void through_expect_answer(struct through_waiter *waiter, const char *text)
+{
+    struct through_answer answer = through_await(waiter);
+
+    if (answer.result < 0)
+        fail_msg("a read that waited for \"%s\": %s", text, strerror(answer.error));
+    assert_string_equal(answer.text, text);
+    assert_int_equal(answer.result, strlen(text));
+}
+
+int through_expect_failure(struct through_waiter *waiter)
+{
+    struct through_answer answer = through_await(waiter);
+
+    if (answer.result >= 0)
+        fail_msg("a read that must fail returned \"%s\"", answer.text);
+    return answer.error;
+}
+
+void through_await_parked(struct mount *mount, const char *kind, int64_t count)
+{
+    char sample[64]; /* not from mount_path(): that is used again before the wait is over */
+
+    snprintf(sample, sizeof(sample), "gprocfs_parked_requests{kind=\"%s\"}", kind);
+    view_await_sample(mount, sample, count);
+}
+
+void through_await_open(struct mount *mount, int64_t count)
+{
+    view_await_sample(mount, "gprocfs_open_files", count);
 }

@@ -41,6 +41,9 @@ const char *through_box(struct mount *mount, int pid);
 /* Opens it; mode 0666. Fails the test if that fails. */
 int through_open(struct mount *mount, int pid, int flags);
 
+/* Opens it in a view such as ".follow". Fails the test if that fails. */
+int through_open_view(struct mount *mount, const char *view, int pid, int flags);
+
 /* Writes everything, in as many write(2) as it takes. 0, or the errno of the one that failed. */
 int through_write(int fd, const void *bytes, size_t size_bytes);
 
@@ -81,5 +84,61 @@ struct process_result through_run_as(struct mount *mount, uid_t uid, const char 
  */
 void through_expect_run(struct mount *mount, const char *shell, const char *output,
                         const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* What a child of the test came upon; it fills in what it likes. */
+struct through_answer {
+    ssize_t result;
+    int error;     /* errno, where the result is -1 */
+    int64_t at_ns; /* through_clock_ns() at the moment of it */
+    char text[256];
+};
+
+/* A child that waits for something: its process id until it is reaped, and where it will answer. */
+struct through_waiter {
+    pid_t pid;
+    int answer_fd;
+};
+
+/* What a waiter does with a descriptor. */
+typedef void through_act(int fd, struct through_answer *answer);
+
+/* Nanoseconds of a clock that only goes forward, the same one in all processes. */
+int64_t through_clock_ns(void);
+
+/* The usual act: one read(2), and its text. */
+void through_read_once(int fd, struct through_answer *answer);
+
+/*
+ * Starts a child, as `uid` if that is not 0, that does `act` with the descriptor, the only one that
+ * it keeps (-1: it keeps them all), and answers. SIGUSR1 interrupts what it waits for, and does
+ * nothing else. For the end of the waiter call one of the next two; a test that fails before leaves
+ * it to its end with the test program.
+ */
+struct through_waiter through_start(uid_t uid, int fd, through_act *act);
+
+/* Starts one that reads once from a mailbox in a view, a file that is open nowhere else. */
+struct through_waiter through_start_reader(struct mount *mount, const char *view, int pid);
+
+/* The answer. Fails the test where there is none within some seconds. */
+struct through_answer through_await(struct through_waiter *waiter);
+
+/*
+ * Kills it; how many milliseconds it took until it was gone. Fails the test where it had ended
+ * before.
+ */
+int64_t through_kill_ms(struct through_waiter *waiter);
+
+/* Its read must have returned exactly this text; or must fail: the errno. */
+void through_expect_answer(struct through_waiter *waiter, const char *text);
+int through_expect_failure(struct through_waiter *waiter);
+
+/* Waits until this many requests wait in the daemon for a "message" (a "poll", a "lock"). */
+void through_await_parked(struct mount *mount, const char *kind, int64_t count);
+
+/*
+ * Waits until this many files of mailboxes are open, as the daemon knows it. It hears of the last
+ * close(2) after that has returned: then what was read in part goes back.
+ */
+void through_await_open(struct mount *mount, int64_t count);
 
 #endif

@@ -1,0 +1,341 @@
+#include "picture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "access.h"
+#include "box.h"
+#include "checksum.h"
+#include "gprocfs.h"
+#include "log.h"
+#include "mailbox.h"
+#include "reply.h"
+#include "spool.h"
+#include "table.h"
+#include "trail.h"
+
+enum {
+    COPY_BYTES = 64 * 1024,
+    STACK_BYTES = 64 * 1024,
+};
+
+struct picture {
+    struct box *box; /* not owned: the open files are its users */
+    enum tree_view_id view;
+    uint32_t number;
+
+    /* Protected by the box's mutex. */
+    struct picture *next;
+    struct picture **link;
+    size_t users_count;
+
+    /* His who is at work on the box. */
+    struct gproc_trail trail;
+    struct spool spool;
+    uint64_t shown_count; /* messages */
+    struct stat mailbox;  /* as it was when something was added last */
+};
+
+/* Call with the mutex held. */
+static struct picture *find(struct box *box, enum tree_view_id view, uint32_t number)
+{
+    struct picture *picture = box->pictures;
+
+    while (picture != NULL && (picture->view != view || picture->number != number))
+        picture = picture->next;
+    return picture;
+}
+
+struct picture *picture_share(struct box *box, struct tree_node node)
+{
+    struct picture *fresh = calloc(1, sizeof(*fresh));
+    struct picture *picture;
+
+    if (fresh == NULL)
+        return NULL;
+    fresh->box = box;
+    fresh->view = node.view;
+    fresh->number = node.picture;
+    spool_init(&fresh->spool);
+    gproc_trail_init(&fresh->trail);
+    (void)pthread_mutex_lock(&box->mutex);
+    picture = find(box, node.view, node.picture);
+    if (picture == NULL) {
+        picture = fresh;
+        picture->next = box->pictures;
+        picture->link = &box->pictures;
+        if (picture->next != NULL)
+            picture->next->link = &picture->next;
+        box->pictures = picture;
+    }
+    picture->users_count++;
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (picture != fresh)
+        free(fresh);
+    return picture;
+}
+
+void picture_leave(struct picture *picture)
+{
+    struct box *box = picture->box;
+    bool last;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    last = --picture->users_count == 0;
+    if (last) {
+        *picture->link = picture->next;
+        if (picture->next != NULL)
+            picture->next->link = picture->link;
+    }
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (last) {
+        spool_release(&picture->spool);
+        free(picture);
+    }
+}
+
+/* ---- What is shown of the queue */
+
+/* What is being shown to a picture. */
+struct showing {
+    struct picture *picture;
+    int directory_fd;
+};
+
+static int add(const struct showing *showing, const void *data, size_t size_bytes)
+{
+    return spool_append(&showing->picture->spool, showing->directory_fd, data, size_bytes);
+}
+
+/* -EIO: the mailbox has become shorter than it was found. */
+static int gone_is_stale(int result)
+{
+    return result == -EIO ? -ESTALE : result;
+}
+
+/* The payload; as it was when its sum was found right, or not at all. */
+static int show_payload(void *context, const struct gproc_source *source,
+                        const struct gproc_message *message)
+{
+    const struct showing *showing = context;
+    off_t size_before = showing->picture->spool.size_bytes;
+    uint8_t bytes[COPY_BYTES];
+    uint32_t sum = 0;
+    size_t done = 0;
+    int result = 0;
+
+    while (result == 0 && done < message->payload_bytes) {
+        size_t left = message->payload_bytes - done;
+        size_t part = left < sizeof(bytes) ? left : sizeof(bytes);
+
+        result = gone_is_stale(
+            gproc_source_read(source, bytes, part, message->payload_offset + (off_t)done));
+        if (result == 0) {
+            sum += gproc_checksum(bytes, part);
+            done += part;
+            result = add(showing, bytes, part);
+        }
+    }
+    if (result == 0 && sum != message->checksum)
+        result = -ESTALE;
+    if (result < 0)
+        spool_cut(&showing->picture->spool, size_before);
+    return result;
+}
+
+/* A line. What it shows of the payload is looked at between two looks at the frame. */
+static int show_line(void *context, const struct gproc_source *source,
+                     const struct gproc_message *message)
+{
+    const struct showing *showing = context;
+    uint8_t start[TABLE_PREVIEW_BYTES];
+    uint8_t header[GPROC_FRAME_HEADER_BYTES];
+    char line[TABLE_LINE_BYTES];
+    size_t part = message->payload_bytes < sizeof(start) ? message->payload_bytes : sizeof(start);
+    struct gproc_frame frame;
+    int result = gproc_source_read(source, start, part, message->payload_offset);
+
+    if (result == 0)
+        result = gproc_source_read(source, header, sizeof(header), message->frame_offset);
+    if (result < 0)
+        return gone_is_stale(result);
+    frame = gproc_frame_decode(header);
+    if (frame.checksum != message->checksum || frame.sender != message->sender ||
+        (part == message->payload_bytes && gproc_checksum(start, part) != frame.checksum))
+        return -ESTALE;
+    result =
+        add(showing, line, table_message(line, showing->picture->shown_count + 1, message, start));
+    if (result == 0)
+        showing->picture->shown_count++;
+    return result;
+}
+
+static int show_damage(void *context, bool in_flight, off_t offset, off_t size_bytes)
+{
+    char line[TABLE_LINE_BYTES];
+
+    return add(context, line, table_damage(line, in_flight, offset, size_bytes));
+}
+
+/* ---- Looking */
+
+/* Goes on with the certainty of the lock, if nobody holds it; what dead mounts left is settled. */
+static int look_with_lock(struct job *job, struct picture *picture,
+                          const struct gproc_trail_visitor *visitor)
+{
+    struct gproc_inflight *inflight = &job->box->inflight;
+    struct gproc_mailbox mailbox;
+    struct gproc_lock lock;
+    int result;
+
+    if (job->fs->read_only || box_lock(job, &lock) < 0)
+        return 0; /* another time */
+    result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid,
+                                gproc_inflight_is_unsettled(inflight) ? O_RDWR : O_RDONLY);
+    if (result == 0) {
+        if (gproc_inflight_is_unsettled(inflight))
+            result = gproc_inflight_settle(inflight, &mailbox);
+        if (result == 0)
+            result = gproc_mailbox_refresh(&mailbox);
+        if (result == 0)
+            result = gproc_trail_go(&picture->trail, inflight, &mailbox, true, visitor);
+        gproc_mailbox_close(&mailbox);
+    }
+    gproc_lock_release(&lock);
+    return result < 0 && result != -ENOENT ? result : 0;
+}
+
+/* Adds what has come since to the picture: by whoever is at work. */
+static int look_again(struct job *job, struct picture *picture, const struct access_grant *grant)
+{
+    bool payloads = picture->view == TREE_PEEK;
+    struct showing showing = {picture, job->fs->store.fd};
+    struct gproc_trail_visitor visitor = {
+        .message = payloads ? show_payload : show_line,
+        .damage = payloads ? NULL : show_damage,
+        .context = &showing,
+    };
+    struct gproc_inflight *inflight = &job->box->inflight;
+    struct gproc_mailbox mailbox;
+    char line[TABLE_LINE_BYTES];
+    off_t size_before = picture->spool.size_bytes;
+    int result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDONLY);
+
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
+    result = access_again(grant, job->req, &mailbox.status, ACCESS_LOOK);
+    if (result == 0 && gproc_inflight_is_foreign(inflight, mailbox.status.st_uid))
+        inflight = NULL; /* it was sent to somebody else */
+    if (result == 0 && !payloads && picture->spool.size_bytes == 0)
+        result = add(&showing, line, table_head(line));
+    if (result == 0)
+        result = gproc_trail_go(&picture->trail, inflight, &mailbox, false, &visitor);
+    gproc_mailbox_close(&mailbox);
+    if (result == GPROC_TRAIL_DOUBT && inflight != NULL)
+        result = look_with_lock(job, picture, &visitor);
+    /* What has not grown has not changed either, whatever became of the mailbox: tar asks. */
+    if (picture->spool.size_bytes > size_before || picture->mailbox.st_ino == 0)
+        picture->mailbox = mailbox.status;
+    return result;
+}
+
+/* One of the open files that show this picture, for what it was allowed. */
+static const struct handle *a_user(struct box *box, const struct picture *picture)
+{
+    const struct handle *handle;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    for (handle = box->handles; handle != NULL && handle->picture != picture;)
+        handle = handle->next;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return handle;
+}
+
+int picture_measure(struct job *job, struct stat *attributes)
+{
+    struct picture *picture;
+    const struct handle *user;
+    int result;
+
+    (void)pthread_mutex_lock(&job->box->mutex);
+    picture = find(job->box, job->node.view, job->node.picture);
+    (void)pthread_mutex_unlock(&job->box->mutex);
+    /* Files are closed by whoever is at work: neither goes away while we are. */
+    user = picture != NULL ? a_user(job->box, picture) : NULL;
+    if (user == NULL)
+        return -ENOENT;
+    result = look_again(job, picture, &user->grant);
+    if (result < 0 && result != -ESTALE) /* not allowed any more: what it has shown it may show */
+        return result;
+    attributes->st_mode = user->grant.mode;
+    attributes->st_uid = user->grant.uid;
+    attributes->st_gid = user->grant.gid;
+    attributes->st_nlink = 1;
+    attributes->st_size = picture->spool.size_bytes;
+    attributes->st_atim = picture->mailbox.st_atim;
+    attributes->st_mtim = picture->mailbox.st_mtim;
+    attributes->st_ctim = picture->mailbox.st_ctim;
+    return 0;
+}
+
+static enum job_result answer_read(struct job *job)
+{
+    struct picture *picture = job->handle->picture;
+    uint8_t small[STACK_BYTES];
+    uint8_t *buffer = small;
+    ssize_t got = 0;
+
+    if (job->offset + (off_t)job->size_bytes > picture->spool.size_bytes)
+        got = look_again(job, picture, &job->handle->grant);
+    if (got == -ESTALE)
+        got = 0; /* as in picture_measure() */
+    if (got >= 0 && job->size_bytes > sizeof(small)) {
+        buffer = malloc(job->size_bytes);
+        got = buffer == NULL ? -ENOMEM : 0;
+    }
+    if (got >= 0)
+        got = spool_read(&picture->spool, buffer, job->size_bytes, job->offset);
+    if (got < 0) {
+        log_mailbox(job->box->pid, "cannot be looked at", (int)got);
+        (void)job_reply_error(job, (int)got);
+    } else {
+        (void)job_reply_data(job, buffer, (size_t)got); /* whoever has gone needs no answer */
+    }
+    if (buffer != small)
+        free(buffer);
+    return JOB_DONE;
+}
+
+void picture_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t offset)
+{
+    struct job job = handle_job(handle, req);
+
+    job.run = answer_read;
+    job.size_bytes = size_bytes;
+    job.offset = offset;
+    box_submit(&job);
+}
+
+/* ---- What others do to the queue */
+
+void pictures_moved(struct box *box, uint64_t serial)
+{
+    struct picture *picture;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    for (picture = box->pictures; picture != NULL; picture = picture->next)
+        gproc_trail_moved(&picture->trail, serial);
+    (void)pthread_mutex_unlock(&box->mutex);
+}
+
+void pictures_emptied(struct box *box)
+{
+    struct picture *picture;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    for (picture = box->pictures; picture != NULL; picture = picture->next)
+        gproc_trail_emptied(&picture->trail);
+    (void)pthread_mutex_unlock(&box->mutex);
+}
