@@ -187,7 +187,7 @@ void box_put(struct box *box)
     box->users_count--;
     /* Without a user nobody is at work, so its things may be looked at. */
     worthless = box->users_count == 0 && gproc_inflight_is_empty(&box->inflight) &&
-                box->measure.status.st_size == 0;
+                box->measure.imprint.status.st_size == 0;
     if (worthless) {
         while (*link != box)
             link = &(*link)->next;

@@ -20,6 +20,7 @@
 #include "box.h"
 #include "crew.h"
 #include "keeper.h"
+#include "opened.h"
 #include "place.h"
 #include "stats.h"
 #include "store.h"
@@ -29,6 +30,7 @@ struct gprocfs {
     struct gproc_place locks;
     struct gproc_store store;
     struct boxes boxes;
+    struct opened_list opened;
     struct keeper keeper;
     struct crew crew;
     size_t message_most_bytes;

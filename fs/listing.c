@@ -12,6 +12,7 @@
 #include "reply.h"
 
 struct listing {
+    struct opened opened;
     struct gprocfs *fs;
     struct tree_node node;
     DIR *stream;
@@ -39,6 +40,14 @@ struct page {
     size_t room;
 };
 
+static void close_listing(struct opened *opened)
+{
+    struct listing *listing = (struct listing *)opened; /* its first field */
+
+    (void)closedir(listing->stream); /* it was only read */
+    free(listing);
+}
+
 int listing_open(struct gprocfs *fs, struct tree_node node, struct listing **listing)
 {
     struct listing *made = calloc(1, sizeof(*made));
@@ -63,14 +72,14 @@ int listing_open(struct gprocfs *fs, struct tree_node node, struct listing **lis
         free(made);
         return result;
     }
+    opened_add(&fs->opened, &made->opened, close_listing);
     *listing = made;
     return 0;
 }
 
 void listing_close(struct listing *listing)
 {
-    (void)closedir(listing->stream); /* it was only read */
-    free(listing);
+    opened_remove(&listing->fs->opened, &listing->opened);
 }
 
 /* False: the page is full. */

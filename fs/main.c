@@ -261,6 +261,7 @@ static int set_up(struct gprocfs *fs, struct options *options)
     fs->store.fd = -1;
     fs->store.lock_fd = -1;
     boxes_init(&fs->boxes);
+    opened_init(&fs->opened);
     result = open_place(&fs->mailboxes, options->mailbox_directory, gproc_mailbox_directory,
                         DIRECTORY_MODE & ~mask);
     if (result == 0)
@@ -277,6 +278,7 @@ static int set_up(struct gprocfs *fs, struct options *options)
 
 static void tear_down(struct gprocfs *fs)
 {
+    opened_release(&fs->opened);
     boxes_release(&fs->boxes);
     gproc_store_close(&fs->store);
     gproc_place_release(&fs->locks);

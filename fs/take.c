@@ -245,8 +245,8 @@ struct direct {
     size_t messages_count;
     uint64_t payload_bytes;
     uint64_t damaged_bytes;
+    uint8_t *packed; /* owned; NULL where payloads are handed over as they stand in the file */
     uint8_t file[DIRECT_MOST_BYTES];
-    uint8_t packed[2 * DIRECT_MOST_BYTES]; /* an envelope is never twice as long as a frame */
 };
 
 /* Adds a message to the answer. False: then that is more than one answer can say. */
@@ -302,6 +302,31 @@ static int read_directly(const struct job *job, const struct gproc_mailbox *mail
     return fits && direct->size_bytes <= job->size_bytes;
 }
 
+/* Hands over all that the mailbox held, and empties it. As take_directly(). */
+static int answer_directly(struct job *job, struct gproc_mailbox *mailbox,
+                           const struct direct *direct)
+{
+    bool answers = direct->size_bytes > 0 || !waits(job);
+    int result;
+
+    if (job_is_abandoned(job)) {
+        (void)job_reply_error(job, -EINTR); /* nobody hears it: it stays where it is */
+        return 1;
+    }
+    if (answers && job_reply_data(job, direct->bytes, direct->size_bytes) < 0)
+        return 1; /* nobody got it: it stays where it is */
+    job->handle->position += (off_t)direct->size_bytes;
+    count_received(job, direct->messages_count, direct->payload_bytes);
+    tell_damage(job->box, direct->damaged_bytes);
+    pictures_emptied(job->box);
+    result = gproc_mailbox_clear(mailbox);
+    if (result == 0)
+        result = gproc_mailbox_refresh(mailbox);
+    if (result < 0)
+        log_mailbox(job->box->pid, "cannot empty it: its messages will be seen again", result);
+    return answers ? 1 : result;
+}
+
 /*
  * The usual case, a mailbox that the reader has room for in one answer: the answer comes from the
  * mailbox, and the mailbox is emptied when the reader has it, under one lock. Killed in between,
@@ -311,7 +336,7 @@ static int read_directly(const struct job *job, const struct gproc_mailbox *mail
 static int take_directly(struct job *job, struct gproc_mailbox *mailbox)
 {
     struct direct direct;
-    int result, cleared;
+    int result;
 
     if (mailbox->status.st_size > (off_t)sizeof(direct.file))
         return 0;
@@ -319,30 +344,18 @@ static int take_directly(struct job *job, struct gproc_mailbox *mailbox)
     direct.size_bytes = 0;
     direct.messages_count = 0;
     direct.payload_bytes = 0;
+    direct.packed = NULL;
+    if (shows_envelopes(job)) {
+        /* What is said before a payload is less than twice as long as the frame's header. */
+        direct.packed = malloc(2 * (size_t)mailbox->status.st_size);
+        if (direct.packed == NULL)
+            return -ENOMEM;
+    }
     result = read_directly(job, mailbox, &direct);
-    if (result <= 0)
-        return result;
-    if (job_is_abandoned(job)) {
-        (void)job_reply_error(job, -EINTR); /* nobody hears it: it stays where it is */
-        return 1;
-    }
-    if (direct.size_bytes > 0 || !waits(job)) {
-        if (job_reply_data(job, direct.bytes, direct.size_bytes) < 0)
-            return 1; /* nobody got it: it stays where it is */
-        result = 1;
-    } else {
-        result = 0;
-    }
-    job->handle->position += (off_t)direct.size_bytes;
-    count_received(job, direct.messages_count, direct.payload_bytes);
-    tell_damage(job->box, direct.damaged_bytes);
-    pictures_emptied(job->box);
-    cleared = gproc_mailbox_clear(mailbox);
-    if (cleared == 0)
-        cleared = gproc_mailbox_refresh(mailbox);
-    if (cleared < 0)
-        log_mailbox(job->box->pid, "cannot empty it: its messages will be seen again", cleared);
-    return result == 0 && cleared < 0 ? cleared : result;
+    if (result == 1)
+        result = answer_directly(job, mailbox, &direct);
+    free(direct.packed);
+    return result;
 }
 
 /* Moves all of it into flight. 0 or a negative errno. */

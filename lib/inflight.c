@@ -1,3 +1,7 @@
+/*
+ * Longer than a module should be: all of it, taking, handing out, looking and the way back, goes
+ * over the same list of segments, which nobody else is to see.
+ */
 #include "inflight.h"
 
 #include <errno.h>

@@ -34,12 +34,6 @@ static int count(struct gproc_measure *measure, const struct gproc_source *sourc
     return result;
 }
 
-static void looked_at(struct gproc_measure *measure, const struct stat *status)
-{
-    measure->status = *status;
-    measure->imprint.status = *status;
-}
-
 int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory, pid_t pid,
                          struct stat *status)
 {
@@ -56,7 +50,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
         return 0;
     if (status->st_size == 0) {
         gproc_measure_init(measure);
-        looked_at(measure, status);
+        measure->imprint.status = *status;
         return 0;
     }
     result = gproc_mailbox_open(&mailbox, directory, pid, O_RDONLY);
@@ -73,7 +67,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
     if (result < 0)
         gproc_measure_init(measure);
     else
-        looked_at(measure, status);
+        measure->imprint.status = *status;
     gproc_mailbox_close(&mailbox);
     return result == -EIO
                ? 0

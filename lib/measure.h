@@ -23,7 +23,7 @@
 struct gproc_measure {
     uint64_t payload_bytes;  /* waiting */
     uint64_t messages_count; /* waiting, the empty ones too */
-    struct stat status;      /* of the file that was counted; all zero where there is none */
+
     /* Private from here on. */
     struct gproc_imprint imprint;  /* of the file that was counted */
     uint64_t resume_payload_bytes; /* before the imprint's `resume` */

@@ -618,7 +618,7 @@ static void hundreds_of_waiting_readers_killed_in_any_order_delay_nobody(void **
 {
     enum { READERS = 200 };
     static struct through_waiter waiters[READERS];
-    int64_t times_ms[READERS];
+    int64_t times_ms[READERS] = {0};
     struct mount *mount = mount_of(state);
     struct random random = {.state = 200};
     int count = READERS / (int)(mount_scale() < 10 ? 1 : 4);

@@ -438,22 +438,30 @@ struct namesakes {
     int (*work)(const char *path);
 };
 
+/* In a pid namespace: the next process is to be called `pid`. */
+static bool choose_next(pid_t pid)
+{
+    FILE *last = fopen("/proc/sys/kernel/ns_last_pid", "we");
+    bool chosen = last != NULL && fprintf(last, "%d", (int)pid - 1) > 0;
+
+    return last != NULL && fclose(last) == 0 && chosen;
+}
+
 /* In the daemon's namespace: what the work of a process came to that is called `pid` there. */
 static int work_as(const struct namesakes *both, const char *path, pid_t pid)
 {
-    FILE *last = fopen("/proc/sys/kernel/ns_last_pid", "we");
-    pid_t child;
-    bool chosen;
+    int status = CANNOT_CHOOSE;
 
-    if (last == NULL)
-        return CANNOT_CHOOSE;
-    chosen = fprintf(last, "%d", (int)pid - 1) > 0;
-    if (fclose(last) != 0 || !chosen)
-        return CANNOT_CHOOSE;
-    child = process_fork_as(both->caller);
-    if (child == 0)
-        _exit(both->work(path));
-    return child == pid ? process_wait(child, WORK_MS) : CANNOT_CHOOSE;
+    /* A thread of the daemon may be faster, and will have been once. */
+    for (int tries = 0; tries < 10 && status == CANNOT_CHOOSE; tries++) {
+        pid_t child = choose_next(pid) ? process_fork_as(both->caller) : -1;
+
+        if (child == 0)
+            _exit(getpid() == pid ? both->work(path) : CANNOT_CHOOSE);
+        if (child > 0)
+            status = process_wait(child, WORK_MS);
+    }
+    return status;
 }
 
 static int work_beside_namesake(struct mount *mount, const struct namesakes *both)

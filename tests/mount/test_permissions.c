@@ -340,16 +340,13 @@ static void plant(struct mount *mount, int pid, const struct owned *box)
 }
 
 /* The texts of the messages in the file, each followed by a comma. */
-static void read_texts(const char *path, char texts[TEXTS_BYTES])
+static void read_texts(struct mount *mount, int pid, char texts[TEXTS_BYTES])
 {
-    uint8_t bytes[4096];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd >= 0 ? read(fd, bytes, sizeof(bytes)) : -1;
     struct behind_message message;
+    uint8_t *bytes = NULL;
+    ssize_t size = behind_read(mount, pid, &bytes);
     size_t done = 0;
 
-    if (fd >= 0)
-        close(fd);
     texts[0] = '\0';
     while (size > 0 && done < (size_t)size) {
         ssize_t frame = behind_parse(bytes + done, (size_t)size - done, &message);
@@ -357,12 +354,13 @@ static void read_texts(const char *path, char texts[TEXTS_BYTES])
 
         if (frame <= 0) {
             snprintf(texts, TEXTS_BYTES, "damaged");
-            return;
+            break;
         }
         snprintf(texts + length, TEXTS_BYTES - length, "%.*s,", (int)message.payload_bytes,
                  (const char *)message.payload);
         done += (size_t)frame;
     }
+    free(bytes);
 }
 
 /* What there must be after a deed with that effect; NULL: it is so, else what is wrong. */
@@ -386,7 +384,7 @@ static const char *compare_below(struct mount *mount, int pid, const struct owne
         return "the file below has another owner";
     if ((status.st_mode & 07777) != mode)
         return "the file below has another mode";
-    read_texts(path, found);
+    read_texts(mount, pid, found);
     return strcmp(found, texts[effect]) == 0 ? NULL : "the file below holds something else";
 }
 
@@ -723,7 +721,7 @@ static bool is_made_well(struct mount *mount, const struct caller *caller,
 
     if (lstat(behind_box(mount, pid), &status) != 0)
         return false;
-    read_texts(behind_box(mount, pid), texts);
+    read_texts(mount, pid, texts);
     return status.st_uid == caller->ids.uid && status.st_gid == caller->ids.gid &&
            (status.st_mode & 07777) == (0666 & ~mask) && strcmp(texts, making->texts) == 0;
 }
@@ -822,7 +820,7 @@ static void show_private_box(struct mount *mount, struct sending *sending, char 
     (void)unlink(box); /* where it is not there, it is made just now */
     assert_success(rename(behind_box(mount, FIRST_BOX + 1), box));
     wait_for_tries(sending, 2);
-    read_texts(box, texts);
+    read_texts(mount, FIRST_BOX, texts);
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
  * A mailbox file is known again by what was seen in it: grown, it is gone on with; emptied and
- * filled, replaced or shorter, it is not. And a measure, which goes by that, is right all the while.
+ * filled, replaced or shorter, it is not. And a measure, which goes by that, stays right.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -218,7 +218,7 @@ static void expect_measure(struct fixture *fixture, struct gproc_measure *measur
     assert_int_equal(gproc_measure_update(measure, &fixture->directory, PID, &status), 0);
     assert_int_equal(measure->messages_count, messages_count);
     assert_int_equal(measure->payload_bytes, payload_bytes);
-    assert_int_equal(measure->status.st_size, status.st_size);
+    assert_int_equal(measure->imprint.status.st_size, status.st_size);
 }
 
 static void test_measure_is_right_after_growth_damage_emptying_and_filling_again(void **state)
@@ -251,6 +251,25 @@ static void test_measure_is_right_after_growth_damage_emptying_and_filling_again
     gproc_place_release(&fixture.directory);
 }
 
+static void test_measure_forgets_what_it_found_in_half_an_append(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    struct gproc_measure measure;
+    uint8_t inner[32], whole[64];
+    size_t inner_bytes = temporary_frame(inner, 2, "inner", 5);
+    size_t whole_bytes;
+
+    inner[inner_bytes++] = 'x';
+    whole_bytes = temporary_frame(whole, 1, inner, inner_bytes);
+    gproc_measure_init(&measure);
+    begin(&fixture);
+    temporary_append(fixture.file, whole, whole_bytes - 1);
+    expect_measure(&fixture, &measure, 4, 16 + 5); /* without the lock, it cannot know better */
+    temporary_append(fixture.file, whole + whole_bytes - 1, 1);
+    expect_measure(&fixture, &measure, 4, 16 + inner_bytes);
+    gproc_place_release(&fixture.directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +281,7 @@ int main(void)
         TEMPORARY_TEST(test_file_without_messages_is_known_by_its_size),
         TEMPORARY_TEST(test_imprint_of_no_file_is_that_of_no_file),
         TEMPORARY_TEST(test_measure_is_right_after_growth_damage_emptying_and_filling_again),
+        TEMPORARY_TEST(test_measure_forgets_what_it_found_in_half_an_append),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

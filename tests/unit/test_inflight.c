@@ -143,17 +143,16 @@ static size_t files(struct fixture *fixture)
     return count;
 }
 
-/* Writes of the library are this program's; counted. */
+/* The library's writes, which this program makes: counted, and after so many good ones one fails.
+ */
 static size_t writes_count, writes_to_allow = SIZE_MAX;
 
 ssize_t pwrite(int fd, const void *buffer, size_t size_bytes, off_t offset)
 {
-    if (writes_to_allow == 0) {
+    if (writes_to_allow-- == 0) {
         errno = ENOSPC;
         return -1;
     }
-    if (writes_to_allow != SIZE_MAX)
-        writes_to_allow--;
     writes_count++;
     return syscall(SYS_pwrite64, fd, buffer, size_bytes, offset);
 }
