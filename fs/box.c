@@ -8,6 +8,11 @@
 #include "lock.h"
 #include "poller.h"
 
+enum {
+    /* Boxes that nobody uses, kept for what was measured: a listing of so many costs no reading. */
+    UNUSED_MOST_COUNT = 32 * 1024,
+};
+
 static void queue_init(struct job_queue *queue)
 {
     queue->first = NULL;
@@ -140,19 +145,21 @@ static struct box *get(struct gprocfs *fs, pid_t pid, bool make)
     struct boxes *boxes = &fs->boxes;
     struct box **bucket = bucket_of(boxes, pid);
     struct box *box;
+    bool made = false;
 
     (void)pthread_mutex_lock(&boxes->mutex);
     for (box = *bucket; box != NULL && box->pid != pid; box = box->next)
         ;
     if (box == NULL && make) {
         box = new_box(fs, pid);
+        made = true;
         if (box != NULL) {
             box->next = *bucket;
             *bucket = box;
         }
     }
-    if (box != NULL)
-        box->users_count++;
+    if (box != NULL && box->users_count++ == 0 && boxes->unused_count > 0 && !made)
+        boxes->unused_count--;
     (void)pthread_mutex_unlock(&boxes->mutex);
     return box;
 }
@@ -186,8 +193,11 @@ void box_put(struct box *box)
     (void)pthread_mutex_lock(&boxes->mutex);
     box->users_count--;
     /* Without a user nobody is at work, so its things may be looked at. */
-    worthless = box->users_count == 0 && gproc_inflight_is_empty(&box->inflight) &&
-                box->measure.imprint.status.st_size == 0;
+    worthless =
+        box->users_count == 0 && gproc_inflight_is_empty(&box->inflight) &&
+        (box->measure.imprint.status.st_size == 0 || boxes->unused_count >= UNUSED_MOST_COUNT);
+    if (box->users_count == 0 && !worthless)
+        boxes->unused_count++;
     if (worthless) {
         while (*link != box)
             link = &(*link)->next;
@@ -241,12 +251,39 @@ static void answer_all(struct job *job, int error)
     }
 }
 
+/* The lock was found held. True: for the first time, and the keeper is to be told. Call with the
+ * mutex held. */
+static bool note_held(struct box *box, const struct job *job)
+{
+    bool first = !box->lock_is_held;
+
+    if (first) {
+        box->lock_is_held = true;
+        box->held_since_ms = keeper_now_ms();
+        stats_add(&box->fs->stats, STATS_LOCK_WAITS, 1);
+    }
+    box->waiter = job->creator;
+    return first;
+}
+
+void box_lock_is_held(const struct job *job)
+{
+    struct box *box = job->box;
+    bool watch;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    watch = note_held(box, job);
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (watch)
+        keeper_watch(&box->fs->keeper, box);
+}
+
 /* Puts a job that could not have the lock aside. */
 static void put_aside(struct job *job)
 {
     struct box *box = job->box;
     bool was_kept = job->on_heap;
-    bool watch = false, refuse, give_up;
+    bool watch, refuse, give_up;
 
     if (!was_kept) {
         job = job_keep(job, on_interrupt);
@@ -254,12 +291,7 @@ static void put_aside(struct job *job)
             return;
     }
     (void)pthread_mutex_lock(&box->mutex);
-    if (!box->lock_is_held) {
-        box->lock_is_held = true;
-        box->held_since_ms = keeper_now_ms();
-        watch = true;
-    }
-    box->waiter = job->creator;
+    watch = note_held(box, job);
     give_up = job->interrupted;
     refuse = box->stuck;
     if (!give_up && !refuse) {
@@ -269,10 +301,8 @@ static void put_aside(struct job *job)
             queue_append(&box->contended, job);
     }
     (void)pthread_mutex_unlock(&box->mutex);
-    if (watch) {
-        stats_add(&box->fs->stats, STATS_LOCK_WAITS, 1);
+    if (watch)
         keeper_watch(&box->fs->keeper, box);
-    }
     if (give_up || refuse)
         answer_all(job, give_up ? -EINTR : -ETIMEDOUT);
 }
@@ -301,6 +331,27 @@ static void await_mail(struct job *job)
         keeper_attend(&box->fs->keeper, box, false);
     if (give_up)
         answer_all(job, -EINTR);
+}
+
+/* Lets others go first; those that have gone, and the end of the mount, end it. */
+static void go_on_later(struct job *job)
+{
+    struct box *box = job->box;
+    int error = fuse_session_exited(box->fs->session) ? -ENOTCONN : 0;
+
+    if (!job->on_heap) {
+        job = job_keep(job, on_interrupt);
+        if (job == NULL)
+            return;
+    }
+    (void)pthread_mutex_lock(&box->mutex);
+    if (job->interrupted)
+        error = -EINTR;
+    if (error == 0)
+        queue_append(&box->ready, job);
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (error < 0)
+        answer_all(job, error);
 }
 
 /* The first that waits for mail, if there is news. While the lock is held he could not receive
@@ -357,6 +408,8 @@ static void work(struct box *box, struct job *job)
             put_aside(job);
         else if (result == JOB_NEEDS_MAIL)
             await_mail(job);
+        else if (result == JOB_AGAIN)
+            go_on_later(job);
         else
             job_end(job);
         box_count_inflight(box);
@@ -409,6 +462,16 @@ int box_lock(struct job *job, struct gproc_lock *lock)
     return result;
 }
 
+bool box_knows_lock_held(struct box *box)
+{
+    bool held;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    held = box->lock_is_held;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return held;
+}
+
 bool box_is_stuck(struct box *box)
 {
     bool stuck;
@@ -437,11 +500,16 @@ static void go_on(struct box *box)
 
 void box_lock_is_free(struct box *box)
 {
+    bool tell;
+
     (void)pthread_mutex_lock(&box->mutex);
     box->lock_is_held = false;
     box->stuck = false;
     box->news = true; /* who waited for mail was not tried meanwhile */
+    tell = box->pollers != NULL;
     go_on(box);
+    if (tell)
+        keeper_attend(&box->fs->keeper, box, true);
 }
 
 void box_has_news(struct box *box)

@@ -67,6 +67,7 @@ struct box {
     size_t followers_count;     /* open files whose reads wait for mail */
     bool mail_is_watched;       /* the keeper says `news` when the file below changes */
     struct picture *pictures;   /* that open files show */
+    bool base_is_taken;         /* one open file writes through the node that names have first */
     bool lock_is_held;          /* it was found held, and no try since has said otherwise */
     bool stuck;
     int64_t held_since_ms; /* while lock_is_held */
@@ -96,7 +97,9 @@ enum {
 
 struct boxes {
     pthread_mutex_t mutex;
-    struct box *buckets[BOXES_BUCKETS_COUNT]; /* protected by mutex */
+    /* Protected by mutex. */
+    struct box *buckets[BOXES_BUCKETS_COUNT];
+    size_t unused_count; /* boxes that are kept though nobody uses them */
 };
 
 void boxes_init(struct boxes *boxes);
@@ -123,10 +126,17 @@ void box_put(struct box *box);
 void box_submit(struct job *job);
 
 /*
- * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK; or the
- * error to answer.
+ * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK, or call
+ * box_lock_is_held(); or the error to answer.
  */
 int box_lock(struct job *job, struct gproc_lock *lock);
+
+/* The job at work could not have the lock, and does not wait for it. Whoever polls is told when it is
+ * free. */
+void box_lock_is_held(const struct job *job);
+
+/* Whether its lock was found held, and no try since has said otherwise. */
+bool box_knows_lock_held(struct box *box);
 
 /* Whether its lock has been held for longer than anybody is to wait, and still is as far as we
  * know. */

@@ -25,7 +25,10 @@
 #include "stats.h"
 #include "store.h"
 
+struct fuse_session;
+
 struct gprocfs {
+    struct fuse_session *session;
     struct gproc_place mailboxes;
     struct gproc_place locks;
     struct gproc_store store;
@@ -38,8 +41,8 @@ struct gprocfs {
     int64_t return_until_ms; /* at the end of the mount: how long locks are waited for */
     bool live;
     bool read_only;
-    _Atomic size_t collected_bytes;  /* what all open files have collected */
-    _Atomic uint32_t pictures_count; /* how many node ids have been given out for pictures */
+    _Atomic size_t collected_bytes; /* what all open files have collected */
+    _Atomic uint32_t nodes_count;   /* how many nodes of their own have been given out */
     struct stats stats;
 };
 

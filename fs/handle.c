@@ -1,5 +1,6 @@
 #include "handle.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -9,43 +10,64 @@
 #include "poller.h"
 #include "send.h"
 
-struct handle *handle_new(struct box *box, struct tree_node node, int open_flags,
-                          struct gproc_creator creator, struct access_grant grant)
+/* Puts it into the box's list: 0, or -ESTALE. */
+static int enlist(struct handle *handle, struct tree_node node)
 {
-    struct handle *handle = calloc(1, sizeof(*handle));
-    int access = open_flags & O_ACCMODE;
+    struct box *box = handle->box;
+    bool shares = handle->writes && !handle->collects && node.picture == 0;
+    bool taken;
 
-    if (handle == NULL)
-        return NULL;
-    handle->view_flags = tree_view(node.view)->flags;
-    if ((handle->view_flags & TREE_LOOKS) != 0) {
-        handle->picture = picture_share(box, node);
-        if (handle->picture == NULL) {
-            free(handle);
-            return NULL;
-        }
+    (void)pthread_mutex_lock(&box->mutex);
+    taken = shares && box->base_is_taken;
+    if (!taken) {
+        handle->takes_base = shares;
+        box->base_is_taken = box->base_is_taken || shares;
+        handle->next = box->handles;
+        handle->link = &box->handles;
+        if (handle->next != NULL)
+            handle->next->link = &handle->next;
+        box->handles = handle;
+        if ((handle->view_flags & TREE_WAITS) != 0)
+            box->followers_count++;
     }
-    (void)pthread_mutex_init(&handle->mutex, NULL); /* without attributes it cannot fail */
-    handle->box = box;
-    handle->reads = access == O_RDONLY || access == O_RDWR;
-    handle->writes = access == O_WRONLY || access == O_RDWR;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return taken ? -ESTALE : 0;
+}
+
+int handle_new(struct box *box, struct tree_node node, int open_flags, struct gproc_creator creator,
+               struct access_grant grant, struct handle **handle)
+{
+    struct handle *made = calloc(1, sizeof(*made));
+    int access = open_flags & O_ACCMODE;
+    int result = 0;
+
+    if (made == NULL)
+        return -ENOMEM;
+    (void)pthread_mutex_init(&made->mutex, NULL); /* without attributes it cannot fail */
+    made->box = box;
+    made->view_flags = tree_view(node.view)->flags;
+    made->reads = access == O_RDONLY || access == O_RDWR;
+    made->writes = access == O_WRONLY || access == O_RDWR;
     /* cp, rsync and tar make a file that is missing with O_EXCL instead of O_TRUNC: it is new to
      * them in either case. */
-    handle->collects = handle->writes && ((open_flags & O_TRUNC) != 0 ||
-                                          (open_flags & (O_EXCL | O_APPEND)) == O_EXCL);
-    handle->creator = creator;
-    handle->grant = grant;
-    (void)pthread_mutex_lock(&box->mutex);
-    handle->next = box->handles;
-    handle->link = &box->handles;
-    if (handle->next != NULL)
-        handle->next->link = &handle->next;
-    box->handles = handle;
-    if ((handle->view_flags & TREE_WAITS) != 0)
-        box->followers_count++;
-    (void)pthread_mutex_unlock(&box->mutex);
+    made->collects = made->writes &&
+                     ((open_flags & O_TRUNC) != 0 || (open_flags & (O_EXCL | O_APPEND)) == O_EXCL);
+    made->creator = creator;
+    made->grant = grant;
+    if ((made->view_flags & TREE_LOOKS) != 0) {
+        made->picture = picture_share(box, node);
+        result = made->picture != NULL ? 0 : -ENOMEM;
+    }
+    if (result == 0)
+        result = enlist(made, node);
+    if (result < 0) {
+        (void)pthread_mutex_destroy(&made->mutex);
+        free(made);
+        return result;
+    }
     stats_add(&box->fs->stats, STATS_OPEN_FILES, 1);
-    return handle;
+    *handle = made;
+    return 0;
 }
 
 void handle_free(struct handle *handle)
@@ -59,6 +81,8 @@ void handle_free(struct handle *handle)
         handle->next->link = handle->link;
     if ((handle->view_flags & TREE_WAITS) != 0)
         box->followers_count--;
+    if (handle->takes_base)
+        box->base_is_taken = false;
     poller = poller_take(handle);
     (void)pthread_mutex_unlock(&box->mutex);
     poller_free(poller);

@@ -53,7 +53,8 @@ struct handle {
     unsigned int view_flags; /* enum tree_view_flags: what reading it means */
     bool reads;
     bool writes;
-    bool collects; /* one message at close; else one for each write */
+    bool collects;   /* one message at close; else one for each write */
+    bool takes_base; /* see tree.h */
     struct gproc_creator creator;
     struct access_grant grant; /* what it was allowed for */
 
@@ -71,10 +72,13 @@ struct handle {
     struct hand hand;
 };
 
-/* A handle for `box`, whose reference becomes the handle's; NULL: no memory, and the reference is
- * the caller's. */
-struct handle *handle_new(struct box *box, struct tree_node node, int open_flags,
-                          struct gproc_creator creator, struct access_grant grant);
+/*
+ * A handle for `box`, whose reference becomes the handle's, and of which it may be opened through
+ * `node` (see tree.h). 0 and `*handle`; or, with the reference still the caller's, -ENOMEM, or
+ * -ESTALE: that node is taken, look the name up again.
+ */
+int handle_new(struct box *box, struct tree_node node, int open_flags, struct gproc_creator creator,
+               struct access_grant grant, struct handle **handle);
 
 /* Gives the reference back and frees. What was taken must have been given back before. */
 void handle_free(struct handle *handle);

@@ -30,6 +30,7 @@ struct poller;
 enum job_result {
     JOB_DONE,       /* answered */
     JOB_NEEDS_LOCK, /* the mailbox's lock is held by somebody else: nothing has happened yet */
+    JOB_AGAIN,      /* it is not done: others first, then the rest */
     JOB_NEEDS_MAIL, /* there is no message to be had: nothing has happened yet */
 };
 

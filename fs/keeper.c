@@ -131,7 +131,7 @@ static bool still_held(struct box *box)
 static bool look_at(struct keeper *keeper, struct box *box)
 {
     int64_t timeout_ms = keeper->fs->lock_timeout_ms;
-    bool waits, stuck, late, long_held;
+    bool waits, owes, stuck, late, long_held;
     int64_t held_ms;
 
     if (!still_held(box)) {
@@ -141,11 +141,13 @@ static bool look_at(struct keeper *keeper, struct box *box)
     }
     (void)pthread_mutex_lock(&box->mutex);
     waits = box->contended.first != NULL;
+    /* Who waits for mail was not tried while the lock was held, and who polls was told of none. */
+    owes = (box->news && box->waiting.first != NULL) || box->pollers != NULL;
     stuck = box->stuck;
     held_ms = keeper_now_ms() - box->held_since_ms;
     late = timeout_ms > 0 && !stuck && held_ms >= timeout_ms;
     long_held = held_ms >= DIRECTORY_WAIT_MS;
-    if (!waits && !stuck)
+    if (!waits && !owes && !stuck)
         box->lock_is_held = false; /* nobody is left who waits; the next one counts anew */
     (void)pthread_mutex_unlock(&box->mutex);
     if (waits && long_held)
@@ -156,7 +158,7 @@ static bool look_at(struct keeper *keeper, struct box *box)
         box_lock_timed_out(box, -ETIMEDOUT);
         stuck = true;
     }
-    if (waits || stuck)
+    if (waits || owes || stuck)
         return true;
     box_put(box);
     return false;
@@ -299,9 +301,25 @@ static void on_change(void *context, pid_t pid)
     box_put(box);
 }
 
+/* Mailboxes of which a change may have gone unseen, as there were too many watches. */
+static void look_at_unsure(struct keeper *keeper)
+{
+    int result = gproc_watch_read(&keeper->mail, on_change, keeper);
+    size_t i;
+
+    for (i = keeper->mail.entries_count; i-- > 0;) {
+        if (i < keeper->mail.entries_count) /* each may take itself out */
+            on_change(keeper, keeper->mail.entries[i].pid);
+    }
+    keeper->is_unsure = result < 0;
+}
+
 static void look_for_mail(struct keeper *keeper)
 {
     struct box *box, *next;
+
+    if (keeper->is_unsure)
+        look_at_unsure(keeper);
 
     for (box = keeper->polled; box != NULL; box = next) {
         next = box->next_polled;
@@ -327,7 +345,7 @@ static void sleep_until_woken(struct keeper *keeper, int64_t limit_ns)
     if (events[0].revents != 0)
         (void)!read(keeper->wake_fd, &count, sizeof(count)); /* only empties it */
     if (events[1].revents != 0)
-        (void)gproc_watch_read(&keeper->mail, on_change, keeper); /* it tries again by itself */
+        keeper->is_unsure = gproc_watch_read(&keeper->mail, on_change, keeper) < 0;
 }
 
 static int64_t sooner(int64_t one_ns, int64_t other_ns)
@@ -365,7 +383,7 @@ static void look_at_what_is_due(struct keeper *keeper, struct times *times, bool
     }
     if (times->mail_ns >= 0 && now_ns() >= times->mail_ns)
         look_for_mail(keeper);
-    if (keeper->polled == NULL)
+    if (keeper->polled == NULL && !keeper->is_unsure)
         times->mail_ns = -1;
     else if (times->mail_ns < 0 || now_ns() >= times->mail_ns)
         times->mail_ns = now_ns() + POLL_INTERVAL_MS * ns_per_ms;
@@ -412,6 +430,7 @@ int keeper_start(struct keeper *keeper, struct gprocfs *fs)
     keeper->watched = NULL;
     keeper->attended = NULL;
     keeper->polled = NULL;
+    keeper->is_unsure = false;
     keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (keeper->wake_fd < 0)
         return -errno;

@@ -37,6 +37,7 @@ struct keeper {
     struct box *attended; /* likewise */
     /* The keeper's alone. */
     struct gproc_watch mail;
+    bool is_unsure;     /* not all that is watched could be followed */
     struct box *polled; /* those that cannot be watched; with a reference each */
 };
 

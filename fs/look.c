@@ -18,7 +18,8 @@
 
 /*
  * A name always means the same inode, so it may be believed for long: a mailbox that has vanished
- * is ESTALE at open, and the kernel looks again. Attributes change behind the mount's back with
+ * is ESTALE at open, and the kernel looks again. One that is for one user only is not believed at
+ * all. Attributes change behind the mount's back with
  * every message.
  */
 const double look_name_timeout_s = 3600;
@@ -151,23 +152,46 @@ int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_para
         show_through(node, &entry->attr);
     entry->ino = tree_node_id(node);
     entry->attr_timeout = tree_is_directory(node) ? directory_timeout_s : look_attributes_timeout_s;
-    entry->entry_timeout = look_name_timeout_s;
+    entry->entry_timeout = node.picture == 0 ? look_name_timeout_s : 0;
     return 0;
+}
+
+static bool is_base_taken(struct gprocfs *fs, pid_t pid)
+{
+    struct box *box = box_find(fs, pid);
+    bool taken;
+
+    if (box == NULL)
+        return false;
+    (void)pthread_mutex_lock(&box->mutex);
+    taken = box->base_is_taken;
+    (void)pthread_mutex_unlock(&box->mutex);
+    box_put(box);
+    return taken;
+}
+
+void look_choose_node(struct gprocfs *fs, struct tree_node *node)
+{
+    unsigned int flags = tree_view(node->view)->flags;
+
+    node->picture = 0;
+    if (node->pid == 0)
+        return;
+    if ((flags & TREE_LOOKS) == 0 && ((flags & TREE_SENDS) == 0 || !is_base_taken(fs, node->pid)))
+        return;
+    while (node->picture == 0)
+        node->picture = (uint32_t)atomic_fetch_add(&fs->nodes_count, 1) & TREE_PICTURE_MASK;
 }
 
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
 {
-    bool is_picture = node.pid != 0 && (tree_view(node.view)->flags & TREE_LOOKS) != 0;
     struct fuse_entry_param entry;
     int result;
 
-    if (is_picture)
-        node.picture = (uint32_t)atomic_fetch_add(&fs->pictures_count, 1) & TREE_PICTURE_MASK;
+    look_choose_node(fs, &node);
     result = look_entry(fs, node, &entry);
-    if (is_picture) {
-        entry.entry_timeout = 0;
+    if ((tree_view(node.view)->flags & TREE_LOOKS) != 0)
         entry.attr.st_size = 0; /* it is not counted yet; who maps the file is told when he asks */
-    }
     if (result < 0)
         (void)reply_no(req, result); /* everybody asks for names that are not there */
     else
@@ -182,6 +206,8 @@ static enum job_result answer_attributes(struct job *job)
                      ? look_at_picture(job, &attributes)
                      : look_measure(job->box, job->node, &attributes);
 
+    if (result == -EAGAIN)
+        return JOB_AGAIN;
     if (result < 0)
         (void)job_reply_error(job, result == -ENOENT ? -ESTALE : result);
     else
@@ -307,6 +333,26 @@ static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node
     return 1;
 }
 
+/* What is in flight goes with the mailbox to its new owner. */
+static enum job_result answer_owner(struct job *job)
+{
+    int result = gproc_inflight_own(&job->box->inflight, (uid_t)job->offset);
+
+    if (result < 0)
+        log_mailbox(job->box->pid, "what is in flight stays the former owner's", result);
+    return answer_attributes(job);
+}
+
+static void change_owner(struct gprocfs *fs, fuse_req_t req, struct tree_node node, uid_t uid)
+{
+    struct job job;
+
+    if (box_job(fs, req, node, answer_owner, &job)) {
+        job.offset = (off_t)uid;
+        box_submit(&job);
+    }
+}
+
 void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
                  const struct stat *attributes, int to_set, struct handle *handle)
 {
@@ -321,6 +367,8 @@ void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
         result = change_size(fs, req, node, attributes->st_size, handle);
     if (result < 0)
         (void)reply_error(req, result);
+    else if (result == 0 && (to_set & FUSE_SET_ATTR_UID))
+        change_owner(fs, req, node, attributes->st_uid);
     else if (result == 0)
         look_attributes(fs, req, node);
 }
@@ -336,8 +384,10 @@ static enum job_result answer_remove(struct job *job)
         result = gproc_inflight_clear(&job->box->inflight);
         if (result == 0)
             result = gproc_mailbox_remove(&job->fs->mailboxes, job->box->pid);
-        if (result == 0)
+        if (result == 0) {
             pictures_emptied(job->box);
+            gproc_measure_init(&job->box->measure); /* a box is kept for what it has measured */
+        }
         gproc_lock_release(&lock);
     }
     (void)job_reply_error(job, result);

@@ -316,6 +316,7 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
 {
     int result;
 
+    fs->session = session;
     crew_init(&fs->crew);
     result = keeper_start(&fs->keeper, fs);
     if (result == 0) {

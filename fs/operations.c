@@ -143,10 +143,10 @@ static int open_handle(fuse_req_t req, struct tree_node node, const struct stat 
         box_put(box);
         return -ETIMEDOUT;
     }
-    handle = handle_new(box, node, info->flags, access_creator(req), grant);
-    if (handle == NULL) {
+    result = handle_new(box, node, info->flags, access_creator(req), grant, &handle);
+    if (result < 0) {
         box_put(box);
-        return -ENOMEM;
+        return result;
     }
     info->fh = (uintptr_t)handle;
     info->direct_io = 1;
@@ -239,8 +239,10 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
         result = node.view == TREE_MAILBOX ? gproc_pid_parse(name, &node.pid) : -EACCES;
     if (result == 0)
         result = access_create(fs_of(req), req, node.pid, mode, &made);
-    if (result >= 0)
+    if (result >= 0) {
+        look_choose_node(fs_of(req), &node);
         result = open_handle(req, node, result == 1 ? &made : NULL, info);
+    }
     if (result < 0)
         refuse(req, result);
     else

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "access.h"
 #include "box.h"
@@ -17,8 +18,11 @@
 #include "trail.h"
 
 enum {
-    COPY_BYTES = 64 * 1024,
+    COPY_BYTES = 16 * 1024,
     STACK_BYTES = 64 * 1024,
+    /* How much is copied before others have their turn, and of how much damage is told. */
+    SLICE_BYTES = 4 * 1024 * 1024,
+    ROOM_LEFT_PARTS = 10, /* a picture does not take the last tenth of a file system */
 };
 
 struct picture {
@@ -102,7 +106,17 @@ void picture_leave(struct picture *picture)
 struct showing {
     struct picture *picture;
     int directory_fd;
+    off_t slice_bytes; /* shown, of what may be before others have their turn */
 };
+
+/* -EAGAIN: it is others' turn. Else 0. */
+static int take_turn(struct showing *showing, size_t size_bytes)
+{
+    if (showing->slice_bytes >= SLICE_BYTES)
+        return -EAGAIN;
+    showing->slice_bytes += (off_t)size_bytes;
+    return 0;
+}
 
 static int add(const struct showing *showing, const void *data, size_t size_bytes)
 {
@@ -119,12 +133,12 @@ static int gone_is_stale(int result)
 static int show_payload(void *context, const struct gproc_source *source,
                         const struct gproc_message *message)
 {
-    const struct showing *showing = context;
+    struct showing *showing = context;
     off_t size_before = showing->picture->spool.size_bytes;
     uint8_t bytes[COPY_BYTES];
     uint32_t sum = 0;
     size_t done = 0;
-    int result = 0;
+    int result = take_turn(showing, GPROC_FRAME_HEADER_BYTES + message->payload_bytes);
 
     while (result == 0 && done < message->payload_bytes) {
         size_t left = message->payload_bytes - done;
@@ -149,14 +163,16 @@ static int show_payload(void *context, const struct gproc_source *source,
 static int show_line(void *context, const struct gproc_source *source,
                      const struct gproc_message *message)
 {
-    const struct showing *showing = context;
+    struct showing *showing = context;
     uint8_t start[TABLE_PREVIEW_BYTES];
     uint8_t header[GPROC_FRAME_HEADER_BYTES];
     char line[TABLE_LINE_BYTES];
     size_t part = message->payload_bytes < sizeof(start) ? message->payload_bytes : sizeof(start);
     struct gproc_frame frame;
-    int result = gproc_source_read(source, start, part, message->payload_offset);
+    int result = take_turn(showing, GPROC_FRAME_HEADER_BYTES + message->payload_bytes);
 
+    if (result == 0)
+        result = gproc_source_read(source, start, part, message->payload_offset);
     if (result == 0)
         result = gproc_source_read(source, header, sizeof(header), message->frame_offset);
     if (result < 0)
@@ -207,11 +223,22 @@ static int look_with_lock(struct job *job, struct picture *picture,
     return result < 0 && result != -ENOENT ? result : 0;
 }
 
-/* Adds what has come since to the picture: by whoever is at work. */
+/* Pictures live as long as somebody has them open. What senders need is not theirs to fill. */
+static int leave_room(const struct picture *picture)
+{
+    struct statvfs room;
+
+    if (picture->spool.fd < 0 || fstatvfs(picture->spool.fd, &room) < 0)
+        return 0; /* it is small yet, or does not say */
+    return room.f_bavail < room.f_blocks / ROOM_LEFT_PARTS ? -ENOSPC : 0;
+}
+
+/* Adds what has come since to the picture: by whoever is at work. -EAGAIN: there is more to add, but
+ * others have their turn. */
 static int look_again(struct job *job, struct picture *picture, const struct access_grant *grant)
 {
     bool payloads = picture->view == TREE_PEEK;
-    struct showing showing = {picture, job->fs->store.fd};
+    struct showing showing = {.picture = picture, .directory_fd = job->fs->store.fd};
     struct gproc_trail_visitor visitor = {
         .message = payloads ? show_payload : show_line,
         .damage = payloads ? NULL : show_damage,
@@ -226,6 +253,8 @@ static int look_again(struct job *job, struct picture *picture, const struct acc
     if (result < 0)
         return result == -ENOENT ? 0 : result;
     result = access_again(grant, job->req, &mailbox.status, ACCESS_LOOK);
+    if (result == 0)
+        result = leave_room(picture);
     if (result == 0 && gproc_inflight_is_foreign(inflight, mailbox.status.st_uid))
         inflight = NULL; /* it was sent to somebody else */
     if (result == 0 && !payloads && picture->spool.size_bytes == 0)
@@ -267,7 +296,9 @@ int picture_measure(struct job *job, struct stat *attributes)
     if (user == NULL)
         return -ENOENT;
     result = look_again(job, picture, &user->grant);
-    if (result < 0 && result != -ESTALE) /* not allowed any more: what it has shown it may show */
+    if (result < 0 && result != -ESTALE &&
+        (result != -ENOSPC ||
+         picture->spool.size_bytes == 0)) /* not allowed any more: what it has shown it may show */
         return result;
     attributes->st_mode = user->grant.mode;
     attributes->st_uid = user->grant.uid;
@@ -287,8 +318,12 @@ static enum job_result answer_read(struct job *job)
     uint8_t *buffer = small;
     ssize_t got = 0;
 
-    if (job->offset + (off_t)job->size_bytes > picture->spool.size_bytes)
+    if (job_is_abandoned(job))
+        got = -EINTR;
+    else if (job->offset + (off_t)job->size_bytes > picture->spool.size_bytes)
         got = look_again(job, picture, &job->handle->grant);
+    if (got == -EAGAIN)
+        return JOB_AGAIN;
     if (got == -ESTALE)
         got = 0; /* as in picture_measure() */
     if (got >= 0 && job->size_bytes > sizeof(small)) {
@@ -298,7 +333,8 @@ static enum job_result answer_read(struct job *job)
     if (got >= 0)
         got = spool_read(&picture->spool, buffer, job->size_bytes, job->offset);
     if (got < 0) {
-        log_mailbox(job->box->pid, "cannot be looked at", (int)got);
+        if (got != -EINTR)
+            log_mailbox(job->box->pid, "cannot be looked at", (int)got);
         (void)job_reply_error(job, (int)got);
     } else {
         (void)job_reply_data(job, buffer, (size_t)got); /* whoever has gone needs no answer */

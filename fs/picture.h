@@ -5,7 +5,8 @@
  * What it has shown it must be able to show again, to whoever seeks or maps, when the messages have
  * long been received; and a file that is said to be so long must not turn out to be shorter. So all
  * that waits is copied when the file is looked at first (by fstat or read), as it is to be shown;
- * and when somebody stands at its end, what came since.
+ * and when somebody stands at its end, what came since. It is copied in slices, with others' turns
+ * in between: a large mailbox that somebody looks at stays usable.
  *
  * Open files with the same node id (see tree.h) share one. Without the mailbox's lock: if the end
  * of the mailbox is in doubt (see trail.h) and nobody holds the lock, it is taken for a moment;
@@ -39,7 +40,8 @@ void picture_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_
 
 /*
  * By whoever is at work on the box: what stat says of the picture of the job's node, after another
- * look, but for its numbers. -ENOENT: nobody has one open; or what looking says.
+ * look, but for its numbers. -ENOENT: nobody has one open; -EAGAIN: return JOB_AGAIN; or what
+ * looking says.
  */
 int picture_measure(struct job *job, struct stat *attributes);
 

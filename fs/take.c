@@ -22,7 +22,12 @@ enum {
        disk. */
     DIRECT_MOST_BYTES = 64 * 1024,
     STACK_BYTES = 64 * 1024,
-    PACK_MOST_COUNT = 4096, /* messages in one answer */
+    PACK_GROWTH = 64,
+    /*
+     * The kernel cuts a read at 256 pages, and goes on with the next piece where one was answered in
+     * full. Where a message ends there, that would wait, or glue the next message to it.
+     */
+    MAYBE_CUT_BYTES = 255 * 4096,
 };
 
 static bool waits(const struct job *job)
@@ -102,8 +107,10 @@ struct pack {
     uint8_t *bytes;
     size_t room_bytes;
     size_t used_bytes;
-    struct gproc_taken *whole[PACK_MOST_COUNT];
+    struct gproc_taken **whole; /* owned: first the one below, from malloc when there are more */
+    struct gproc_taken *first_whole;
     size_t whole_count;
+    size_t whole_room_count;
     size_t part_bytes; /* of the message that stays in hand */
 };
 
@@ -130,6 +137,26 @@ static int copy(const struct hand *hand, uint8_t *to, size_t size_bytes)
     return gproc_inflight_read(hand->taken, to, size_bytes, offset - hand->envelope_bytes);
 }
 
+static bool has_room_for_another(struct pack *pack)
+{
+    size_t room = pack->whole_room_count * PACK_GROWTH;
+    struct gproc_taken **whole;
+
+    if (pack->used_bytes == pack->room_bytes)
+        return false;
+    if (pack->whole_count < pack->whole_room_count)
+        return true;
+    whole = reallocarray(pack->whole != &pack->first_whole ? pack->whole : NULL, room,
+                         sizeof(struct gproc_taken *));
+    if (whole == NULL)
+        return false; /* the answer is shorter, then */
+    if (pack->whole == &pack->first_whole)
+        whole[0] = pack->first_whole;
+    pack->whole = whole;
+    pack->whole_room_count = room;
+    return true;
+}
+
 /* Packs the message in hand, which is the first or fits as a whole. 1: there may be room for
  * another; 0: it is full; or a negative errno, with nothing added. */
 static int pack_one(struct job *job, struct pack *pack)
@@ -149,7 +176,7 @@ static int pack_one(struct job *job, struct pack *pack)
     }
     pack->whole[pack->whole_count++] = hand->taken;
     hand->taken = NULL;
-    return shows_envelopes(job) && pack->whole_count < PACK_MOST_COUNT;
+    return shows_envelopes(job) && has_room_for_another(pack);
 }
 
 /* Packs the message in hand, and behind it all that fit as a whole and are wanted. 0, or what came
@@ -212,12 +239,16 @@ static void take_back(struct job *job, struct pack *pack)
 static void hand_over(struct job *job)
 {
     uint8_t small[STACK_BYTES];
-    struct pack pack = {.bytes = small};
+    struct pack pack = {.bytes = small, .whole_room_count = 1};
+    size_t left = left_of(&job->handle->hand);
     int result;
 
+    pack.whole = &pack.first_whole;
     pack.room_bytes = job->size_bytes;
-    if (!shows_envelopes(job) && pack.room_bytes > left_of(&job->handle->hand))
-        pack.room_bytes = left_of(&job->handle->hand);
+    if (job->size_bytes > MAYBE_CUT_BYTES && (left == job->size_bytes || shows_envelopes(job)))
+        pack.room_bytes--; /* an answer in full says that there is more of this one */
+    if (!shows_envelopes(job) && pack.room_bytes > left)
+        pack.room_bytes = left;
     if (pack.room_bytes > sizeof(small))
         pack.bytes = malloc(pack.room_bytes);
     result = pack.bytes == NULL ? -ENOMEM : fill(job, &pack);
@@ -234,6 +265,8 @@ static void hand_over(struct job *job)
     }
     if (pack.bytes != small)
         free(pack.bytes);
+    if (pack.whole != &pack.first_whole)
+        free(pack.whole);
 }
 
 /* ---- Taking from the mailbox */
@@ -447,6 +480,16 @@ static enum job_result answer_nothing(struct job *job)
     return JOB_DONE;
 }
 
+/* There may be something, but somebody holds the lock. */
+static enum job_result answer_locked(struct job *job)
+{
+    if ((job->open_flags & O_NONBLOCK) == 0)
+        return JOB_NEEDS_LOCK;
+    box_lock_is_held(job);
+    (void)job_reply_error(job, -EAGAIN); /* whoever has gone does not miss it */
+    return JOB_DONE;
+}
+
 /* Whether there is a message for the hand: 1, and it is there; 0; or a negative errno. Takes no
  * lock. `*look_below`: the mailbox below must be looked at, too, with the lock. */
 static int pick_up_first(struct job *job, bool *look_below)
@@ -486,7 +529,7 @@ static enum job_result read_next(struct job *job)
             return answer_nothing(job);
         result = box_lock(job, &lock);
         if (result == -EWOULDBLOCK)
-            return JOB_NEEDS_LOCK;
+            return answer_locked(job);
         if (result == 0) {
             result = take_under_lock(job);
             gproc_lock_release(&lock);
@@ -515,8 +558,8 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t o
 /* ---- Waiting for several at once */
 
 /*
- * Whether a read would get something: 1, 0, or a negative errno. What cannot be known without the
- * lock counts as something: a read will find out.
+ * Whether a read would get something, without waiting for the lock if that is known to be held: 1,
+ * 0, or a negative errno.
  */
 static int is_readable(struct job *job)
 {
@@ -529,6 +572,8 @@ static int is_readable(struct job *job)
         put_down(job); /* a read takes it up again */
     if (result != 0 || !look_below)
         return result;
+    if (box_knows_lock_held(job->box))
+        return 0; /* nobody can have it; when it is free it will be told */
     result = gproc_measure_update(measure, &job->fs->mailboxes, job->box->pid, &status);
     if (result < 0)
         return result == -ENOENT ? 0 : result;

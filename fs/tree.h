@@ -10,12 +10,17 @@
  *
  * The node id, which the kernel uses to name a file to us, is that number and
  *
- *   bits 34..63                 a picture's number
+ *   bits 34..63                 which of its nodes; 0: the first, which the kernel knows for long
  *
  * Open files of a view that has pictures (TREE_LOOKS) show each a picture of the mailbox, with a
  * size of its own; but when the kernel asks for a size, it names a node and not an open file. So
  * whoever looks such a name up gets a node of his own. Node ids of one file that differ in this are
  * different inodes to the kernel, and the same file to everybody else.
+ *
+ * So it is with a mailbox, while a file of it is open whose writes are sent at once: the kernel
+ * holds an inode's lock during a write, and who writes through the same inode waits for it where no
+ * signal reaches him, for as long as the first write waits for the lock of the mailbox. Opening the
+ * first node to write then is ESTALE, on which the kernel looks the name up again.
  *
  * A view is a way to look at every mailbox, and a row of the table in tree.c: what may be done with
  * a file of it.
@@ -59,7 +64,7 @@ struct tree_view {
 struct tree_node {
     enum tree_view_id view;
     pid_t pid;        /* 0: the view's directory, or its one file */
-    uint32_t picture; /* up to TREE_PICTURE_MASK */
+    uint32_t picture; /* which of its nodes; up to TREE_PICTURE_MASK */
 };
 
 /* The view's row. */

@@ -505,6 +505,16 @@ bool gproc_inflight_is_foreign(const struct gproc_inflight *inflight, uid_t uid)
     return false;
 }
 
+int gproc_inflight_own(struct gproc_inflight *inflight, uid_t uid)
+{
+    struct gproc_inflight_segment *segment;
+    int result = 0;
+
+    for (segment = inflight->first; segment != NULL && result == 0; segment = segment->next)
+        result = gproc_segment_own(&segment->file, uid);
+    return result;
+}
+
 bool gproc_inflight_is_empty(const struct gproc_inflight *inflight)
 {
     return inflight->first == NULL;

@@ -142,6 +142,9 @@ bool gproc_inflight_continues(const struct gproc_inflight *inflight, uint64_t se
  */
 bool gproc_inflight_is_foreign(const struct gproc_inflight *inflight, uid_t uid);
 
+/* The mailbox was given to `uid`, and what is in flight with it. 0, or what pwrite says. */
+int gproc_inflight_own(struct gproc_inflight *inflight, uid_t uid);
+
 /* It is the first of the waiting again, in its old order. */
 void gproc_inflight_give_back(struct gproc_inflight *inflight, struct gproc_taken *taken);
 

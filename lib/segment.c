@@ -135,6 +135,18 @@ static int write_header(const struct gproc_segment *segment)
     return write_all(segment->fd, header, sizeof(header), 0);
 }
 
+int gproc_segment_own(struct gproc_segment *segment, uid_t uid)
+{
+    uint8_t field[8];
+    int result;
+
+    put_u64(field, (uint64_t)uid + 1);
+    result = write_all(segment->fd, field, sizeof(field), AT_OWNER);
+    if (result == 0)
+        segment->owner = (uint64_t)uid + 1;
+    return result;
+}
+
 int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc_mailbox *mailbox,
                        off_t cursor)
 {

@@ -143,6 +143,10 @@ bool gproc_segment_supersedes(const struct gproc_segment *segment, uint64_t seri
  */
 int gproc_segment_pour(const struct gproc_segment *segment, struct gproc_mailbox *mailbox);
 
+/* The mailbox that it was moved from has another owner. 0, or what pwrite says: the old one's, then.
+ */
+int gproc_segment_own(struct gproc_segment *segment, uid_t uid);
+
 /* Closes the file and frees the rest. */
 void gproc_segment_release(struct gproc_segment *segment);
 

@@ -42,7 +42,7 @@ struct gproc_watch_entry {
     bool changed; /* to be reported */
 };
 
-/* Private, but for `fd`: poll it for reading. */
+/* Private, but for `fd`: poll it for reading; and to look at, what is watched. */
 struct gproc_watch {
     int fd;                            /* owned */
     int directory_id;                  /* inotify's; -1: not watched */
