@@ -11,7 +11,14 @@ PREFIX     ?= /usr/local
 BINDIR     ?= $(PREFIX)/bin
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
-MANDIR     ?= $(PREFIX)/share/man
+DATADIR    ?= $(PREFIX)/share
+MANDIR     ?= $(DATADIR)/man
+# Where systemd and the shells look; these need not be there.
+SYSTEMDUNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSTEMDUSERUNITDIR ?= $(PREFIX)/lib/systemd/user
+TMPFILESDIR        ?= $(PREFIX)/lib/tmpfiles.d
+BASHCOMPDIR        ?= $(DATADIR)/bash-completion/completions
+ZSHCOMPDIR         ?= $(DATADIR)/zsh/site-functions
 
 CFLAGS       ?= -O2 -g
 CLANG        ?= clang
@@ -57,7 +64,9 @@ BENCH_SRC   := $(wildcard tests/bench/*.c)
 ALL_SRC     := $(LIB_SRC) $(EXAMPLE_SRC) $(FS_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MOUNT_SRC) \
                $(FUZZ_SRC) $(BENCH_SRC)
 HEADERS     := $(wildcard lib/*.h lib/examples/*.h fs/*.h tests/*/*.h)
-SCRIPTS     := $(wildcard scripts/* .ci/run)
+# What the shells run but zsh, which shellcheck does not know.
+SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian,$(wildcard scripts/*)) \
+               $(wildcard scripts/completion/*.bash .ci/run)
 
 # Tests of the daemon's modules: those named for one. They, and only they, see fs/ and libfuse.
 FS_UNIT_SRC := $(filter $(patsubst fs/%.c,tests/unit/test_%.c,$(FS_SRC)),$(UNIT_SRC))
@@ -125,7 +134,7 @@ TEST_CFLAGS = -fPIE -Ilib -Itests/support $(CMOCKA_CFLAGS)
 
 .PHONY: all library daemon examples tests unit-tests mount-tests objects check check-unit check-mount \
         check-memory lint lint-compile lint-format lint-cppcheck lint-scripts fuzz fuzzers fuzz-programs bench \
-        install uninstall clean help FORCE
+        install uninstall deb clean help FORCE
 
 all: library daemon examples
 
@@ -145,6 +154,7 @@ help:
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
 	@echo 'make bench      run what is in tests/bench'
 	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away'
+	@echo 'make deb        a package for Debian and Ubuntu: build/gprocfs_VERSION_ARCH.deb'
 	@echo 'make clean      remove build/'
 	@echo
 	@echo 'CC=, CFLAGS=, CPPFLAGS=, LDFLAGS= as usual; V=1 shows commands; WERROR=1 stops at warnings;'
@@ -292,6 +302,29 @@ $(OUT)/libgproc.pc: lib/libgproc.pc.in FORCE
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' $< >$@
 
+# What is installed under another name than it has here. The units are told where the daemon is.
+INSTALLED := $(OUT)/installed
+ifneq ($(FS_SRC),)
+UNIT      := $(INSTALLED)/system/gprocfs.service
+USER_UNIT := $(INSTALLED)/user/gprocfs.service
+TMPFILES  := $(INSTALLED)/gprocfs.conf
+BASHCOMP  := $(INSTALLED)/gprocfs
+ZSHCOMP   := scripts/completion/_gprocfs scripts/completion/_gproc_mailboxes
+endif
+
+$(INSTALLED)/system/gprocfs.service: scripts/gprocfs.service FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|^ExecStart=gprocfs |ExecStart=$(BINDIR)/gprocfs |' $< >$@
+$(INSTALLED)/user/gprocfs.service: scripts/gprocfs-user.service FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|^ExecStart=gprocfs |ExecStart=$(BINDIR)/gprocfs |' $< >$@
+$(INSTALLED)/gprocfs.conf: scripts/gprocfs.tmpfiles.conf
+	@mkdir -p $(@D)
+	@cp $< $@
+$(INSTALLED)/gprocfs: scripts/completion/gprocfs.bash
+	@mkdir -p $(@D)
+	@cp $< $@
+
 # $(call put,MODE,FILES,DIRECTORY): installs files, if any, into a directory below DESTDIR.
 define put
 $(if $(strip $(2)),$(call say,INSTALL,$(3))$(INSTALL) -d -m 755 "$(DESTDIR)$(3)" && \
@@ -304,7 +337,7 @@ $(if $(strip $(1)),$(call say,REMOVE,$(2))rm -f $(foreach file,$(notdir $(1)),"$
 
 endef
 
-install: all $(OUT)/libgproc.pc
+install: all $(OUT)/libgproc.pc $(UNIT) $(USER_UNIT) $(TMPFILES) $(BASHCOMP)
 	$(call put,755,$(if $(FS_SRC),$(DAEMON)),$(BINDIR))
 ifneq ($(LIB_SRC),)
 	$(call put,644,$(STATIC_LIB),$(LIBDIR))
@@ -318,6 +351,11 @@ endif
 	$(call put,644,$(MAN3),$(MANDIR)/man3)
 	$(call put,644,$(MAN5),$(MANDIR)/man5)
 	$(call put,644,$(MAN8),$(MANDIR)/man8)
+	$(call put,644,$(UNIT),$(SYSTEMDUNITDIR))
+	$(call put,644,$(USER_UNIT),$(SYSTEMDUSERUNITDIR))
+	$(call put,644,$(TMPFILES),$(TMPFILESDIR))
+	$(call put,644,$(BASHCOMP),$(BASHCOMPDIR))
+	$(call put,644,$(ZSHCOMP),$(ZSHCOMPDIR))
 
 # The files that install puts, and no directory: those may be others' too.
 uninstall:
@@ -329,6 +367,16 @@ uninstall:
 	$(call take_away,$(MAN3),$(MANDIR)/man3)
 	$(call take_away,$(MAN5),$(MANDIR)/man5)
 	$(call take_away,$(MAN8),$(MANDIR)/man8)
+	$(call take_away,$(UNIT),$(SYSTEMDUNITDIR))
+	$(call take_away,$(USER_UNIT),$(SYSTEMDUSERUNITDIR))
+	$(call take_away,$(TMPFILES),$(TMPFILESDIR))
+	$(call take_away,$(BASHCOMP),$(BASHCOMPDIR))
+	$(call take_away,$(ZSHCOMP),$(ZSHCOMPDIR))
+
+# A package without debhelper. CFLAGS and the like are as for any build.
+deb: all
+	@VERSION=$(VERSION) BUILD=$(call shell_quoted,$(OUT)) CC=$(call shell_quoted,$(CC)) \
+	    MAKE=$(call shell_quoted,$(MAKE)) scripts/make-deb
 
 clean:
 	$(call say,CLEAN,$(BUILD))rm -rf -- "$(BUILD)"

@@ -20,6 +20,7 @@
 
 #include "gprocfs.h"
 #include "log.h"
+#include "notify.h"
 #include "operations.h"
 #include "options.h"
 #include "paths.h"
@@ -321,6 +322,7 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
     result = keeper_start(&fs->keeper, fs);
     if (result == 0) {
         result = serve(session);
+        (void)notify_send("STOPPING=1"); /* a failure is logged */
         keeper_stop(&fs->keeper);
         crew_stop(&fs->crew);
         keeper_release(&fs->keeper);
@@ -367,6 +369,7 @@ static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
         umask(0); /* every mode that is used has been cut already: by the caller's, or by ours */
         if (!options->foreground && !options->debug)
             log_to_syslog();
+        (void)notify_send("READY=1"); /* a failure is logged */
         result = run(fs, session);
     }
     if (result < 0)

@@ -37,8 +37,10 @@ struct row {
 static const struct row rows[] = {
     {FIELD("-h", show_help, 1), "-h, --help", "show this and exit"},
     {FIELD("--help", show_help, 1), NULL, NULL},
+    {FIELD("help", show_help, 1), NULL, NULL},
     {FIELD("-V", show_version, 1), "-V, --version", "show the versions and exit"},
     {FIELD("--version", show_version, 1), NULL, NULL},
+    {FIELD("version", show_version, 1), NULL, NULL},
     {FIELD("-f", foreground, 1), "-f", "stay in the foreground"},
     {FIELD("-d", debug, 1), "-d, -o debug", "show every request on stderr; implies -f"},
     {FIELD("debug", debug, 1), NULL, NULL},
@@ -55,6 +57,27 @@ static const struct row rows[] = {
 enum {
     ROWS_COUNT = sizeof(rows) / sizeof(rows[0]),
 };
+
+/* Words of fstab that are for mount(8) and those who read it, or ask for what FUSE always does or
+ * never. */
+static const char *const for_others[] = {
+    "_netdev",    "auto",        "comment", "defaults", "diratime", "group",
+    "lazytime",   "nodiratime",  "noauto",  "nofail",   "nogroup",  "nolazytime",
+    "norelatime", "noowner",     "nouser",  "nousers",  "owner",    "relatime",
+    "silent",     "strictatime", "user",    "users",
+};
+
+/* A word that begins with x- or X- is somebody's by its form. */
+static bool is_for_others(const char *option)
+{
+    size_t length = strcspn(option, "=");
+    size_t i;
+
+    for (i = 0; i < sizeof(for_others) / sizeof(for_others[0]); i++)
+        if (strlen(for_others[i]) == length && strncmp(option, for_others[i], length) == 0)
+            return true;
+    return strncmp(option, "x-", 2) == 0 || strncmp(option, "X-", 2) == 0;
+}
 
 static void show_help(FILE *to)
 {
@@ -92,6 +115,8 @@ static int take_argument(void *data, const char *argument, int key, struct fuse_
         options->read_only = 1;
         return 1; /* the kernel is told too */
     }
+    if (key == FUSE_OPT_KEY_OPT && is_for_others(argument))
+        return 0;
     if (key != FUSE_OPT_KEY_NONOPT)
         return 1; /* libfuse's, or nobody's: it will say */
     if (options->mountpoint != NULL && options->mailbox_directory != NULL) {
@@ -101,6 +126,15 @@ static int take_argument(void *data, const char *argument, int key, struct fuse_
     options->mailbox_directory = options->mountpoint;
     options->mountpoint = strdup(argument);
     return options->mountpoint != NULL ? 0 : -1;
+}
+
+/* mount(8) has a word for "from nowhere"; a directory called so is ./none. */
+static void forget_none(struct options *options)
+{
+    if (options->mailbox_directory == NULL || strcmp(options->mailbox_directory, "none") != 0)
+        return;
+    free(options->mailbox_directory);
+    options->mailbox_directory = NULL;
 }
 
 /* True and `*value` for a decimal number up to `most`; `text` NULL leaves the value as it is. */
@@ -179,6 +213,7 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
         (void)printf("gprocfs %s, libfuse %s\n", GPROC_VERSION, fuse_pkgversion());
         return OPTIONS_SHOWN;
     }
+    forget_none(options);
     return are_sound(options) ? OPTIONS_RUN : OPTIONS_MISTAKEN;
 }
 

@@ -35,6 +35,7 @@ test|prometheus_client|imports prometheus_client|python3-prometheus-client|-|-|-
 test|perl|command perl|perl|perl|perl|perl
 test|strace|command strace|strace|strace|strace|strace
 test|mkfs.ext4|command mkfs.ext4|e2fsprogs|e2fsprogs|e2fsprogs|e2fsprogs
+test|mandoc|command mandoc|mandoc|mandoc|mandoc|mandoc
 test|setpriv, unshare, setarch|command setpriv unshare setarch|util-linux|util-linux|util-linux|util-linux setpriv
 '
 

@@ -6,17 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Sends, and waits five seconds for an answer from `pid`; what others send meanwhile is passed
- * over. */
+/* Sends, and waits five seconds for an answer; what others send meanwhile is passed over. */
 static int ask(struct gproc *gproc, struct gproc_owner *owner, pid_t pid, const char *text)
 {
-    struct gproc_mail mail;
+    struct gproc_mail mail = {0};
     int result = gproc_send(gproc, pid, text, strlen(text), 1000);
 
-    do {
-        if (result == 0)
-            result = gproc_owner_receive(owner, &mail, 5000);
-    } while (result == 0 && mail.sender != pid);
+    while (result == 0 && mail.sender != pid)
+        result = gproc_owner_receive(owner, &mail, 5000);
     if (result == 0)
         printf("%.*s\n", (int)mail.payload_bytes, (const char *)mail.payload);
     return result;
