@@ -312,6 +312,14 @@ static void end_waiting(struct box *box)
     box_end_waiting(box, -ENOTCONN);
 }
 
+/* What was taken and not delivered goes back. */
+static void put_back(struct gprocfs *fs)
+{
+    atomic_store(&fs->store.is_ending, false); /* it has ended: this is to be done in full */
+    fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
+    boxes_each(&fs->boxes, take_return);
+}
+
 /* From the first request to the last. */
 static int run(struct gprocfs *fs, struct fuse_session *session)
 {
@@ -321,7 +329,7 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
     crew_init(&fs->crew);
     result = keeper_start(&fs->keeper, fs);
     if (result == 0) {
-        result = serve(session);
+        result = serve(session, &fs->store.is_ending);
         (void)notify_send("STOPPING=1"); /* a failure is logged */
         keeper_stop(&fs->keeper);
         crew_stop(&fs->crew);
@@ -330,8 +338,6 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
         crew_stop(&fs->crew);
     }
     boxes_each(&fs->boxes, end_waiting);
-    fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
-    boxes_each(&fs->boxes, take_return);
     return result;
 }
 
@@ -374,7 +380,8 @@ static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
     }
     if (result < 0)
         log_error("%s", strerror(-result));
-    fuse_session_unmount(session);
+    fuse_session_unmount(session); /* first: a gibibyte to be put back keeps no mount in place */
+    put_back(fs);
     return result;
 }
 

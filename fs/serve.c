@@ -142,7 +142,7 @@ static void end_threads(struct servers *servers)
         (void)pthread_join(servers->threads[i], NULL);
 }
 
-int serve(struct fuse_session *session)
+int serve(struct fuse_session *session, atomic_bool *ending)
 {
     struct servers servers = {.session = session, .first = pthread_self()};
     sigset_t signals;
@@ -157,6 +157,7 @@ int serve(struct fuse_session *session)
         while (sigwait(&signals, &number) != 0)
             ;
         fuse_session_exit(session);
+        atomic_store(ending, true);
         end_threads(&servers);
     }
     (void)pthread_mutex_destroy(&servers.mutex);

@@ -9,13 +9,15 @@
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
+#include <stdatomic.h>
 
 /*
  * Serves until a signal of those blocked below arrives, or the mount is gone. 0; or a negative
- * errno where it could not begin. When it returns no request is in hand any more. Call with
+ * errno where it could not begin. `*ending` becomes true as soon as it is to end, for those at work
+ * to see. When it returns no request is in hand any more. Call with
  * serve_block_signals() done before any thread was started.
  */
-int serve(struct fuse_session *session);
+int serve(struct fuse_session *session, atomic_bool *ending);
 
 /* SIGINT, SIGTERM and SIGHUP come to serve() only; SIGPIPE and SIGXFSZ to nobody. 0 or a negative
  * errno. */

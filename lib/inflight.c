@@ -262,7 +262,7 @@ static int take_from(struct gproc_inflight *inflight, struct gproc_mailbox *mail
         return fd;
     }
     segment->serial = serial;
-    result = gproc_segment_copy(&segment->file, fd, mailbox, cursor);
+    result = gproc_segment_copy(&segment->file, fd, mailbox, cursor, &inflight->store->is_ending);
     if (result == 0)
         result = gproc_mailbox_clear(mailbox);
     if (result < 0) {

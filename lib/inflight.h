@@ -95,7 +95,7 @@ bool gproc_inflight_is_unsettled(const struct gproc_inflight *inflight);
 int gproc_inflight_settle(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox);
 
 /* Moves all that the mailbox holds behind what is here. Lock held; status fresh. 0; an error moves
- * nothing. */
+ * nothing: -ECANCELED, where the store `is_ending`, or what copying and writing say. */
 int gproc_inflight_take(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox);
 
 /* The first message that is in nobody's hands: 1 and `*taken`, 0 where there is none, or a negative

@@ -64,7 +64,7 @@ static int write_all(int fd, const void *buffer, size_t size_bytes, off_t offset
 /* Copies `size_bytes` bytes from one file to another through memory that does not grow with them.
  */
 static int copy_range(int to, off_t to_offset, const struct gproc_source *from, off_t offset,
-                      off_t size_bytes)
+                      off_t size_bytes, const atomic_bool *stop)
 {
     char small[4096];
     size_t room = sizeof(small);
@@ -80,7 +80,9 @@ static int copy_range(int to, off_t to_offset, const struct gproc_source *from, 
     while (size_bytes > 0 && result == 0) {
         size_t part = (off_t)room < size_bytes ? room : (size_t)size_bytes;
 
-        result = gproc_source_read(from, buffer, part, offset);
+        result = stop != NULL && atomic_load(stop) ? -ECANCELED : 0;
+        if (result == 0)
+            result = gproc_source_read(from, buffer, part, offset);
         if (result == 0)
             result = write_all(to, buffer, part, to_offset);
         offset += (off_t)part;
@@ -96,7 +98,8 @@ static int copy_range(int to, off_t to_offset, const struct gproc_source *from, 
  * Copies a mailbox that has holes, and leaves them holes: 3 GiB of nothing are not to become 3 GiB
  * of zeros. A file system that cannot tell them says that all of it is data.
  */
-static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from)
+static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from,
+                       const atomic_bool *stop)
 {
     off_t end = from->start + from->size_bytes;
     off_t data, hole;
@@ -113,7 +116,7 @@ static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from)
             hole = end;
         if (data < hole)
             result = copy_range(to, to_offset + data - from->start, from, data - from->start,
-                                hole - data);
+                                hole - data, stop);
     }
     if (result == 0 && ftruncate(to, to_offset + from->size_bytes) < 0)
         result = -errno;
@@ -148,7 +151,7 @@ int gproc_segment_own(struct gproc_segment *segment, uid_t uid)
 }
 
 int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc_mailbox *mailbox,
-                       off_t cursor)
+                       off_t cursor, const atomic_bool *stop)
 {
     struct gproc_source source = gproc_mailbox_source(mailbox);
     int result;
@@ -162,9 +165,9 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
     segment->size_bytes = source.size_bytes;
     segment->cursor = cursor;
     if ((off_t)mailbox->status.st_blocks * STAT_BLOCK_BYTES < source.size_bytes)
-        result = copy_sparse(fd, GPROC_SEGMENT_DATA_OFFSET, &source);
+        result = copy_sparse(fd, GPROC_SEGMENT_DATA_OFFSET, &source, stop);
     else
-        result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes);
+        result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes, stop);
     if (result < 0)
         return result;
     return write_header(segment);
@@ -512,7 +515,7 @@ int gproc_segment_gather(struct gproc_segment *copy, const struct gproc_segment 
     copy->holes[copy->holes_count++].start = (off_t)serial;
     while (next_stretch(segment, &start, &end)) {
         int result = copy_range(copy->fd, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, &source,
-                                start, end - start);
+                                start, end - start, NULL);
 
         if (result < 0)
             return result;
@@ -552,7 +555,7 @@ bool gproc_segment_supersedes(const struct gproc_segment *segment, uint64_t seri
 int gproc_segment_pour(const struct gproc_segment *segment, struct gproc_mailbox *mailbox)
 {
     struct gproc_source source = gproc_segment_source(segment);
-    int result = copy_range(mailbox->fd, 0, &source, 0, source.size_bytes);
+    int result = copy_range(mailbox->fd, 0, &source, 0, source.size_bytes, NULL);
 
     if (result < 0 && gproc_mailbox_clear(mailbox) < 0)
         return -EUCLEAN;

@@ -35,6 +35,7 @@
 #ifndef GPROC_SEGMENT_H
 #define GPROC_SEGMENT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -74,10 +75,11 @@ struct gproc_segment {
 /*
  * Copies all that `mailbox` (fresh status) holds into the new file `fd`, which is the segment's
  * from now on, also after an error. The segment is MOVING then, and what is before `cursor` counts
- * as delivered. Lock held. 0, or -ENOSPC and the like: the mailbox is untouched.
+ * as delivered. Lock held. 0, or -ENOSPC and the like, or -ECANCELED, because `stop` (NULL: nobody
+ * stops it) became true: the mailbox is untouched.
  */
 int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc_mailbox *mailbox,
-                       off_t cursor);
+                       off_t cursor, const atomic_bool *stop);
 
 /* The mailbox has been emptied: READY. 0, or what pwrite says (it is MOVING still, and resolvable).
  */

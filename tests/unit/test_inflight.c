@@ -627,7 +627,7 @@ static void leave_returning(struct fixture *fixture, size_t poured)
     assert_int_equal(world_lock(&fixture->world), 0);
     taken.fd =
         open(temporary_path(fixture->temporary, "x"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_int_equal(gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, 0), 0);
+    assert_int_equal(gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, 0, NULL), 0);
     world_unlock(&fixture->world);
     returning.fd = gproc_store_create(&fixture->world.store, PID, &serial);
     assert_int_equal(gproc_segment_gather(&returning, &taken, 1), 0);
@@ -686,7 +686,7 @@ static void test_settling_that_return_may_be_cut_off_as_well(void **state)
         assert_int_equal(world_lock(&fixture->world), 0);
         taken.fd = gproc_store_create(&fixture->world.store, PID, &serial);
         assert_int_equal(
-            gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, (off_t)whole), 0);
+            gproc_segment_copy(&taken, taken.fd, &fixture->world.mailbox, (off_t)whole, NULL), 0);
         if (step > 0)
             assert_int_equal(gproc_mailbox_clear(&fixture->world.mailbox), 0);
         if (step > 1)

@@ -101,7 +101,8 @@ static void copy(struct fixture *fixture)
     gproc_segment_release(&fixture->segment);
     temporary_write(fixture->file, "", 0);
     assert_int_equal(
-        gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0), 0);
+        gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0, NULL),
+        0);
 }
 
 /* As the next mount finds it. */
@@ -257,9 +258,9 @@ static void test_large_mailboxes_are_copied_whole(void **state)
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         fill_mailbox(fixture, bytes, sizes[i]);
         temporary_write(fixture->file, "", 0);
-        assert_int_equal(
-            gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0),
-            0);
+        assert_int_equal(gproc_segment_copy(&fixture->segment, open_file(fixture->file),
+                                            &fixture->mailbox, 0, NULL),
+                         0);
         assert_int_equal(pread(fixture->segment.fd, found, sizes[i], GPROC_SEGMENT_DATA_OFFSET),
                          sizes[i]);
         assert_memory_equal(found, bytes, sizes[i]);
@@ -453,9 +454,9 @@ static void test_deliveries_in_any_order_are_remembered_on_disk(void **state)
         fill_mailbox(fixture, data, sizeof(data));
         gproc_segment_release(&fixture->segment);
         temporary_write(fixture->file, "", 0);
-        assert_int_equal(
-            gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0),
-            0);
+        assert_int_equal(gproc_segment_copy(&fixture->segment, open_file(fixture->file),
+                                            &fixture->mailbox, 0, NULL),
+                         0);
         for (size_t left = COUNT; left > 0; left--) {
             size_t which = random_below(&random, left);
             size_t expected_bytes = 0;
@@ -492,7 +493,8 @@ static void copy_noise(struct fixture *fixture, size_t size_bytes)
     free(bytes);
     temporary_write(fixture->file, "", 0);
     assert_int_equal(
-        gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0), 0);
+        gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0, NULL),
+        0);
 }
 
 static size_t holes_in_use(const struct gproc_segment *segment)
@@ -843,8 +845,8 @@ static void test_copy_that_fails_after_any_number_of_bytes_never_became_a_segmen
         fill_mailbox(fixture, fixture->data, fixture->data_bytes);
         temporary_write(fixture->file, "", 0);
         limit_file_size(GPROC_SEGMENT_DATA_OFFSET + room);
-        result =
-            gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox, 0);
+        result = gproc_segment_copy(&fixture->segment, open_file(fixture->file), &fixture->mailbox,
+                                    0, NULL);
         limit_file_size(before.rlim_max);
         assert_int_equal(result, -EFBIG);
         gproc_segment_release(&fixture->segment);

@@ -498,7 +498,7 @@ static void test_unsettled_segment_and_what_is_behind_it_is_in_doubt(void **stat
     /* As a mount leaves it that was killed before it emptied the mailbox. */
     assert_int_equal(world_lock(&fixture->world), 0);
     moving.fd = gproc_store_create(&fixture->world.store, PID, &serial);
-    assert_int_equal(gproc_segment_copy(&moving, moving.fd, &fixture->world.mailbox, 0), 0);
+    assert_int_equal(gproc_segment_copy(&moving, moving.fd, &fixture->world.mailbox, 0, NULL), 0);
     gproc_segment_release(&moving);
     world_unlock(&fixture->world);
     assert_int_equal(gproc_inflight_load(&fixture->world.inflight, serial), 0);
