@@ -316,6 +316,8 @@ static int read_directly(const struct job *job, const struct gproc_mailbox *mail
                          struct direct *direct)
 {
     struct gproc_source file = gproc_mailbox_source(mailbox);
+    /* The file's bytes are written there before they are looked at. */
+    /* cppcheck-suppress ctuuninitvar */
     struct gproc_source memory = {.data = direct->file, .fd = -1, .size_bytes = file.size_bytes};
     struct gproc_message message;
     struct gproc_scan scan;
