@@ -287,8 +287,8 @@ static bool add_directly(const struct job *job, struct direct *direct,
                          const struct gproc_message *message)
 {
     char envelope[HAND_ENVELOPE_BYTES];
-    uint8_t *end = direct->packed + direct->size_bytes;
     size_t envelope_bytes;
+    uint8_t *end;
 
     direct->messages_count++;
     if (!shows_envelopes(job)) {
@@ -302,6 +302,7 @@ static bool add_directly(const struct job *job, struct direct *direct,
         return first || message->payload_bytes == 0;
     }
     envelope_bytes = write_envelope(envelope, message);
+    end = direct->packed + direct->size_bytes;
     memcpy(end, envelope, envelope_bytes);
     memcpy(end + envelope_bytes, direct->file + message->payload_offset, message->payload_bytes);
     direct->bytes = direct->packed;
