@@ -89,7 +89,11 @@ EXAMPLES    := $(patsubst lib/examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SRC))
 UNIT_TESTS  := $(call programs_of,$(UNIT_SRC))
 MOUNT_TESTS := $(call programs_of,$(MOUNT_SRC))
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SRC))
-BENCHES     := $(call programs_of,$(BENCH_SRC))
+# One program of many parts, and the file system that it compares ours with.
+EMPTYFS     := $(call programs_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
+BENCH       := $(call programs_of,$(filter %/bench.c,$(BENCH_SRC)))
+EMPTYFS_OBJ := $(call objects_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
+BENCH_OBJ   := $(filter-out $(EMPTYFS_OBJ),$(call objects_of,$(BENCH_SRC)))
 
 # --- flags ------------------------------------------------------------------------------------------
 # CFLAGS, CPPFLAGS, LDFLAGS and LDLIBS are the user's; what the sources need is added to them.
@@ -152,7 +156,7 @@ help:
 	@echo 'make check-unit, check-mount, check-memory (the unit tests under valgrind)'
 	@echo 'make lint       warnings of gcc and clang as errors, cppcheck, clang-format, shellcheck'
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
-	@echo 'make bench      run what is in tests/bench'
+	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
 	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away'
 	@echo 'make deb        a package for Debian and Ubuntu: build/gprocfs_VERSION_ARCH.deb'
 	@echo 'make clean      remove build/'
@@ -195,7 +199,8 @@ $(OUT)/obj/tests/%.o: tests/%.c $(OUT)/obj/flags $(OUT)/obj/flags-test
 	$(call say,CC,$<)$(call compile,$(TEST_CFLAGS) $(MORE_CFLAGS))
 
 $(FS_UNIT_OBJ): MORE_CFLAGS = -Ifs $(FUSE_CFLAGS)
-$(FS_UNIT_OBJ): $(OUT)/obj/flags-fs
+$(EMPTYFS_OBJ): MORE_CFLAGS = $(FUSE_CFLAGS)
+$(FS_UNIT_OBJ) $(EMPTYFS_OBJ): $(OUT)/obj/flags-fs
 # Examples are written as users of the installed library would write them.
 $(call objects_of,$(EXAMPLE_SRC)): MORE_CFLAGS = -Ilib
 # The fuzzing engine's entry point is declared by no header.
@@ -230,10 +235,17 @@ $(call programs_of,$(FS_UNIT_SRC)): $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(FS_PAR
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) $(FUSE_LIBS))
 
-$(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS) $(BENCHES): \
+$(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS): \
         $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS))
+
+$(BENCH): $(BENCH_OBJ) $(SUPPORT) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) -lrt)
+$(EMPTYFS): $(EMPTYFS_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(call link,$(FUSE_LIBS))
 
 $(FUZZERS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(SUPPORT) $(STATIC_LIB)
 	$(call say,LINK,$@)$(call link,-fsanitize=fuzzer $(CMOCKA_LIBS))
@@ -286,9 +298,9 @@ fuzzers:
 	    fuzz-programs
 fuzz-programs: $(FUZZERS)
 
-bench: $(BENCHES) all
-	@$(if $(BENCH_SRC),set -e; for bench in $(BENCHES); do \
-	    GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $$bench; done,echo 'nothing to measure')
+bench: $(BENCH) $(EMPTYFS) all
+	@$(if $(BENCH),GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $(BENCH) $(OUT)/bench.txt && \
+	    echo && echo 'this is in $(OUT)/bench.txt',echo 'nothing to measure')
 
 # --- installation -----------------------------------------------------------------------------------
 

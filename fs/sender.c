@@ -106,21 +106,43 @@ static size_t sum_of_parts(pid_t tid, unsigned long long address, unsigned long 
     return sum;
 }
 
+/* What a thread is in the midst of, and its second and third argument. */
+struct call {
+    long number;
+    unsigned long long memory;
+    unsigned long long count;
+};
+
+/* False where that cannot be seen. */
+static bool look_at_call(pid_t tid, struct call *call)
+{
+    unsigned long long fd;
+    char text[256];
+
+    return tid > 0 && read_proc(tid, "syscall", text, sizeof(text)) &&
+           sscanf(text, "%ld %llx %llx %llx", &call->number, &fd, &call->memory, &call->count) == 4;
+}
+
 size_t sender_write_bytes(pid_t tid)
 {
-    unsigned long long fd, memory, count;
-    char text[256];
-    long number;
+    struct call call;
 
-    if (tid <= 0 || !read_proc(tid, "syscall", text, sizeof(text)))
+    if (!look_at_call(tid, &call))
         return 0;
-    if (sscanf(text, "%ld %llx %llx %llx", &number, &fd, &memory, &count) != 4)
-        return 0;
-    if (number == SYS_write || number == SYS_pwrite64)
-        return (size_t)count;
-    if (number == SYS_writev || number == SYS_pwritev || number == SYS_pwritev2)
-        return sum_of_parts(tid, memory, count);
+    if (call.number == SYS_write || call.number == SYS_pwrite64)
+        return (size_t)call.count;
+    if (call.number == SYS_writev || call.number == SYS_pwritev || call.number == SYS_pwritev2)
+        return sum_of_parts(tid, call.memory, call.count);
     return 0;
+}
+
+size_t sender_read_bytes(pid_t tid)
+{
+    struct call call;
+
+    if (!look_at_call(tid, &call) || (call.number != SYS_read && call.number != SYS_pread64))
+        return 0;
+    return (size_t)call.count;
 }
 
 bool sender_was_killed(pid_t tid)

@@ -26,6 +26,9 @@ bool sender_can_be_looked_at(void);
  */
 size_t sender_write_bytes(pid_t tid);
 
+/* The same of the read that it is in the midst of. */
+size_t sender_read_bytes(pid_t tid);
+
 /* Whether the thread was killed by a signal and is on its way out: its last flush is not its wish.
  */
 bool sender_was_killed(pid_t tid);

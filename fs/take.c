@@ -16,6 +16,7 @@
 #include "picture.h"
 #include "poller.h"
 #include "scan.h"
+#include "sender.h"
 
 enum {
     /* A mailbox up to this size whose only message fits the reader is served without a copy on
@@ -245,7 +246,8 @@ static void hand_over(struct job *job)
 
     pack.whole = &pack.first_whole;
     pack.room_bytes = job->size_bytes;
-    if (job->size_bytes > MAYBE_CUT_BYTES && (left == job->size_bytes || shows_envelopes(job)))
+    if (job->size_bytes > MAYBE_CUT_BYTES && (left == job->size_bytes || shows_envelopes(job)) &&
+        sender_read_bytes(fuse_req_ctx(job->req)->pid) != job->size_bytes)
         pack.room_bytes--; /* an answer in full says that there is more of this one */
     if (!shows_envelopes(job) && pack.room_bytes > left)
         pack.room_bytes = left;

@@ -430,9 +430,12 @@ int gproc_inflight_read(const struct gproc_taken *taken, void *buffer, size_t si
                         size_t offset)
 {
     struct gproc_source source = gproc_segment_source(&taken->segment->file);
+    off_t start = taken->message.payload_offset + (off_t)offset;
 
-    return gproc_source_read(&source, buffer, size_bytes,
-                             taken->message.payload_offset + (off_t)offset);
+    /* What was scanned just now is mostly in memory still, and does not change. */
+    if (gproc_scan_copy(&taken->segment->scan, buffer, size_bytes, start))
+        return 0;
+    return gproc_source_read(&source, buffer, size_bytes, start);
 }
 
 /* Notes that `first` to `last` have been delivered, between which nothing of their segment is left.

@@ -474,6 +474,21 @@ int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
     return 0;
 }
 
+bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_bytes, off_t offset)
+{
+    const struct gproc_scan_window *window = &scan->window;
+    size_t skipped;
+
+    if (window->bytes == NULL || offset < window->offset ||
+        offset - window->offset > (off_t)window->size_bytes)
+        return false;
+    skipped = (size_t)(offset - window->offset);
+    if (size_bytes > window->size_bytes - skipped)
+        return false;
+    memcpy(buffer, window->bytes + skipped, size_bytes);
+    return true;
+}
+
 void gproc_scan_release(struct gproc_scan *scan)
 {
     free(scan->window.bytes);

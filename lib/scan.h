@@ -94,6 +94,10 @@ void gproc_scan_init(struct gproc_scan *scan, const struct gproc_source *source,
  */
 int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message);
 
+/* Copies bytes of a file from `offset` on that the scan happens to have in memory. False: it has not
+ * all of them. */
+bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_bytes, off_t offset);
+
 /* Frees what the scan holds; the source is the caller's. Twice is harmless. */
 void gproc_scan_release(struct gproc_scan *scan);
 

@@ -1,0 +1,189 @@
+/*
+ * emptyfs MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
+ * nothing is done for them. What gprocfs is measured against.
+ *
+ * One thread, libfuse's simple loop; every request is answered from constants, and what is written
+ * is dropped. Like gprocfs it has names believed for long, attributes never, no page cache, and
+ * FLUSH only where a file was opened with O_TRUNC. Unlike it, it leaves permissions to nobody, so
+ * that the kernel does not ask for attributes before each open.
+ *
+ *   1 ... 10000   one message of 64 bytes, then the end, at each open
+ *   messages      64 bytes to each read, without end
+ *   bytes         as many bytes as are asked for, without end
+ *
+ * Only the numbers are listed.
+ */
+#define FUSE_USE_VERSION 314
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum {
+    NAMES_COUNT = 10000,
+    MESSAGE_BYTES = 64,
+    /* Node ids; that of number N is N + 1. */
+    NODE_ROOT = FUSE_ROOT_ID,
+    NODE_MESSAGES = NAMES_COUNT + 2,
+    NODE_BYTES,
+};
+
+static const double name_timeout_s = 3600;
+
+static char zeros[1 << 20]; /* no request asks for more */
+
+static void attributes_of(fuse_ino_t node, struct stat *attributes)
+{
+    memset(attributes, 0, sizeof(*attributes));
+    attributes->st_ino = node;
+    attributes->st_mode = node == NODE_ROOT ? S_IFDIR | 0777 : S_IFREG | 0666;
+    attributes->st_nlink = 1;
+    attributes->st_size = node == NODE_ROOT ? 0 : MESSAGE_BYTES;
+}
+
+static fuse_ino_t node_named(const char *name)
+{
+    char *end;
+    unsigned long number = strtoul(name, &end, 10);
+
+    if (strcmp(name, "messages") == 0)
+        return NODE_MESSAGES;
+    if (strcmp(name, "bytes") == 0)
+        return NODE_BYTES;
+    return *end == '\0' && number >= 1 && number <= NAMES_COUNT ? number + 1 : 0;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *connection)
+{
+    (void)userdata;
+    /* As gprocfs has it, for its reasons: what differs shall be the work. */
+    connection->want &= ~(unsigned int)(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS |
+                                        FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
+                                        FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_entry_param entry = {.entry_timeout = name_timeout_s};
+
+    (void)parent;
+    entry.ino = node_named(name);
+    if (entry.ino == 0) {
+        fuse_reply_err(req, ENOENT);
+        return;
+    }
+    attributes_of(entry.ino, &entry.attr);
+    fuse_reply_entry(req, &entry);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
+{
+    struct stat attributes;
+
+    (void)info;
+    attributes_of(node, &attributes);
+    fuse_reply_attr(req, &attributes, 0);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
+{
+    (void)node;
+    info->direct_io = 1;
+    info->noflush = (info->flags & O_TRUNC) == 0;
+    fuse_reply_open(req, info);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t node, size_t size_bytes, off_t offset,
+                    struct fuse_file_info *info)
+{
+    bool at_end = node < NODE_MESSAGES && offset > 0;
+
+    (void)info;
+    if (node != NODE_BYTES || size_bytes > sizeof(zeros))
+        size_bytes = MESSAGE_BYTES;
+    fuse_reply_buf(req, zeros, at_end ? 0 : size_bytes);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size_bytes,
+                     off_t offset, struct fuse_file_info *info)
+{
+    (void)node;
+    (void)data;
+    (void)offset;
+    (void)info;
+    fuse_reply_write(req, size_bytes);
+}
+
+/* Of flush and release, too. */
+static void answer_ok(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
+{
+    (void)node;
+    (void)info;
+    fuse_reply_err(req, 0);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size_bytes, off_t offset,
+                       struct fuse_file_info *info)
+{
+    char answer[16 * 1024];
+    size_t room_bytes = size_bytes < sizeof(answer) ? size_bytes : sizeof(answer);
+    size_t used_bytes = 0;
+
+    (void)node;
+    (void)info;
+    for (off_t number = offset + 1; number <= NAMES_COUNT; number++) {
+        struct stat attributes;
+        char name[32];
+        size_t more_bytes;
+
+        snprintf(name, sizeof(name), "%ld", (long)number);
+        attributes_of((fuse_ino_t)number + 1, &attributes);
+        more_bytes = fuse_add_direntry(req, answer + used_bytes, room_bytes - used_bytes, name,
+                                       &attributes, number);
+        if (more_bytes > room_bytes - used_bytes)
+            break;
+        used_bytes += more_bytes;
+    }
+    fuse_reply_buf(req, answer, used_bytes);
+}
+
+static const struct fuse_lowlevel_ops operations = {
+    .init = op_init,
+    .lookup = op_lookup,
+    .getattr = op_getattr,
+    .open = op_open,
+    .read = op_read,
+    .write = op_write,
+    .flush = answer_ok,
+    .release = answer_ok,
+    .readdir = op_readdir,
+    .releasedir = answer_ok,
+};
+
+int main(int argc, char *argv[])
+{
+    char *arguments[] = {argv[0], (char[]){"-ofsname=emptyfs,subtype=emptyfs"}, NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(2, arguments);
+    struct fuse_session *session;
+    int status = EXIT_FAILURE;
+
+    if (argc != 2) {
+        fprintf(stderr, "usage: emptyfs MOUNTPOINT\n");
+        return EXIT_FAILURE;
+    }
+    session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
+    if (session == NULL)
+        return EXIT_FAILURE;
+    if (fuse_set_signal_handlers(session) == 0 && fuse_session_mount(session, argv[1]) == 0) {
+        /* Positive where a signal ended it. */
+        status = fuse_session_loop(session) >= 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        fuse_session_unmount(session);
+    }
+    fuse_session_destroy(session);
+    fuse_opt_free_args(&args);
+    return status;
+}
