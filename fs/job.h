@@ -60,6 +60,7 @@ struct job {
     int open_flags;        /* of the open file, as they are now */
     struct poller *poller; /* who wants to hear of mail; owned until the box has it; or NULL */
     struct tree_node node; /* what is looked at */
+    int64_t until_ms;      /* how long it is tried again; 0: not yet */
 
     /* Where it waits: protected by the box's mutex. */
     struct job_queue *queue; /* NULL: in none */

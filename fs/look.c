@@ -67,6 +67,9 @@ static void show_through(struct tree_node node, struct stat *attributes)
         mode &= mode << 1;
     attributes->st_mode = (attributes->st_mode & S_IFMT) | (mode & READ_BITS);
     attributes->st_blocks = 0; /* the disk space is the mailbox's */
+    if ((flags & TREE_WAITS) != 0)
+        attributes->st_size =
+            0; /* as of a pipe: what splice(2) would read ahead it reads as the end */
 }
 
 /* By whoever is at work on the box. -ENOENT where there is no mailbox. One that we may not read

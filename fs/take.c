@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,8 @@ enum {
     DIRECT_MOST_BYTES = 64 * 1024,
     STACK_BYTES = 64 * 1024,
     PACK_GROWTH = 64,
+    PAGE_BYTES = 4096,
+    EARLY_MOST_MS = 20,
     /*
      * The kernel cuts a read at 256 pages, and goes on with the next piece where one was answered in
      * full. Where a message ends there, that would wait, or glue the next message to it.
@@ -512,10 +515,31 @@ static int pick_up_first(struct job *job, bool *look_below)
     return unsettled ? 0 : pick_up(job);
 }
 
+/*
+ * sendfile(2) and splice(2) read through the page cache, whatever open said, and so ahead: several
+ * requests at a time, which two threads of ours may bring here in the wrong order. Such a one waits
+ * for a moment for the one before it.
+ */
+static bool may_be_early(struct job *job)
+{
+    if (job->offset < job->handle->position || job->offset % PAGE_BYTES != 0 ||
+        job->size_bytes % PAGE_BYTES != 0)
+        return false;
+    if (job->until_ms == 0)
+        job->until_ms = keeper_now_ms() + EARLY_MOST_MS;
+    return keeper_now_ms() < job->until_ms;
+}
+
 static enum job_result read_next(struct job *job)
 {
+    bool in_order = waits(job) || job->offset == job->handle->position;
+
+    if (job->size_bytes > 0 && !in_order && may_be_early(job)) {
+        (void)sched_yield();
+        return JOB_AGAIN;
+    }
     /* Where reads wait there is no position: it is read as a pipe is. */
-    if (job->size_bytes == 0 || (!waits(job) && job->offset != job->handle->position)) {
+    if (job->size_bytes == 0 || !in_order) {
         (void)job_reply_data(job, NULL, 0); /* nothing was asked for, or nothing is there */
         return JOB_DONE;
     }
