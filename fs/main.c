@@ -243,7 +243,8 @@ static int load_segment(void *context, pid_t pid, uint64_t serial)
         log_mailbox(pid, "cannot load what a dead mount left in flight", result);
     box_count_inflight(box);
     box_put(box);
-    return 0; /* the others are not to suffer from it */
+    /* It is tried again when the mailbox is used, which the others are not to suffer from. */
+    return result == -ENOMEM ? result : 0;
 }
 
 /* What we hold below, before there is a mount. Each step is undone by tear_down(). */
@@ -302,9 +303,9 @@ static int open_store(struct gprocfs *fs)
     if (result >= 0)
         result = gproc_store_list(&fs->store, load_segment, fs);
     if (result < 0)
-        log_error("%s/.gprocfs: %s; what dead mounts left stays there", fs->mailboxes.path,
-                  strerror(-result));
-    return 0;
+        log_error("%s/.gprocfs: %s; what dead mounts left cannot be picked up now",
+                  fs->mailboxes.path, strerror(-result));
+    return result < 0 ? result : 0;
 }
 
 static void end_waiting(struct box *box)

@@ -123,10 +123,10 @@ static int add(const struct showing *showing, const void *data, size_t size_byte
     return spool_append(&showing->picture->spool, showing->directory_fd, data, size_bytes);
 }
 
-/* -EIO: the mailbox has become shorter than it was found. */
+/* -ENODATA: the mailbox has become shorter than it was found. */
 static int gone_is_stale(int result)
 {
-    return result == -EIO ? -ESTALE : result;
+    return result == -ENODATA ? -ESTALE : result;
 }
 
 /* The payload; as it was when its sum was found right, or not at all. */

@@ -156,7 +156,7 @@ int gproc_peek(struct gproc *gproc, pid_t pid, int wait_ms,
     return result;
 }
 
-/* Counts what waits in an open mailbox. -EIO: it has shrunk meanwhile. */
+/* Counts what waits in an open mailbox. -ENODATA: it has shrunk meanwhile. */
 static int count_messages(const struct gproc_mailbox *mailbox, struct gproc_mailbox_info *info)
 {
     const struct gproc_source source = gproc_mailbox_source(mailbox);
@@ -208,7 +208,7 @@ static int inspect(struct gproc *gproc, pid_t pid, struct gproc_mailbox_info *in
     for (i = 0; i < COUNTS_MOST; i++) {
         describe(info, &mailbox.status);
         result = count_messages(&mailbox, info);
-        if (result != -EIO || gproc_mailbox_refresh(&mailbox) < 0)
+        if (result != -ENODATA || gproc_mailbox_refresh(&mailbox) < 0)
             break;
     }
     gproc_mailbox_close(&mailbox);

@@ -184,28 +184,65 @@ uint64_t gproc_inflight_newest(const struct gproc_inflight *inflight)
     return serial;
 }
 
+static bool is_loaded(const struct gproc_inflight_segment *segment)
+{
+    return segment->file.fd >= 0;
+}
+
+/* 0, or what open and gproc_segment_load() say: then it is not loaded, as before. */
+static int load_file(const struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
+{
+    int fd = gproc_store_open_segment(inflight->store, inflight->pid, segment->serial);
+    int result = fd < 0 ? fd : gproc_segment_load(&segment->file, fd);
+
+    if (result < 0) {
+        gproc_segment_release(&segment->file);
+        segment->file = (struct gproc_segment){.fd = -1};
+    }
+    return result;
+}
+
 int gproc_inflight_load(struct gproc_inflight *inflight, uint64_t serial)
 {
-    struct gproc_inflight_segment *segment;
-    int fd = gproc_store_open_segment(inflight->store, inflight->pid, serial);
+    struct gproc_inflight_segment *segment = new_segment(serial);
     int result;
 
-    if (fd < 0)
-        return fd;
-    segment = new_segment(serial);
-    if (segment == NULL) {
-        struct gproc_segment orphan = {.fd = fd};
-
-        gproc_segment_release(&orphan);
+    if (segment == NULL)
         return -ENOMEM;
+    result = load_file(inflight, segment);
+    if (result == -EILSEQ) {
+        free_segment(segment);
+        return gproc_store_delete(inflight->store, inflight->pid, serial);
     }
-    result = gproc_segment_load(&segment->file, fd);
-    if (result == 0) {
+    if (result == 0)
         insert(inflight, segment);
-        return 0;
+    else
+        insert_uncounted(inflight, segment); /* what is behind it must not overtake it */
+    return result;
+}
+
+/* Those that could not be loaded. */
+static int load_rest(struct gproc_inflight *inflight)
+{
+    struct gproc_inflight_segment *segment, *next;
+
+    for (segment = inflight->first; segment != NULL; segment = next) {
+        int result;
+
+        next = segment->next;
+        if (is_loaded(segment))
+            continue;
+        result = load_file(inflight, segment);
+        if (result == -EILSEQ) {
+            result = drop(inflight, segment);
+        } else if (result == 0) {
+            begin_scan(&segment->scan, &segment->file, segment->file.cursor);
+            (void)count_waiting(inflight, segment); /* measuring tries again */
+        }
+        if (result < 0)
+            return result;
     }
-    free_segment(segment);
-    return result == -EILSEQ ? gproc_store_delete(inflight->store, inflight->pid, serial) : result;
+    return 0;
 }
 
 bool gproc_inflight_is_unsettled(const struct gproc_inflight *inflight)
@@ -317,8 +354,10 @@ int gproc_inflight_settle(struct gproc_inflight *inflight, struct gproc_mailbox 
     };
     struct gproc_inflight_segment *segment, *next;
     size_t i;
-    int result = drop_superseded(inflight);
+    int result = load_rest(inflight);
 
+    if (result == 0)
+        result = drop_superseded(inflight);
     for (i = 0; i < sizeof(order) / sizeof(order[0]) && result == 0; i++) {
         for (segment = inflight->first; segment != NULL && result == 0; segment = next) {
             next = segment->next;
@@ -531,13 +570,14 @@ int gproc_inflight_measure(struct gproc_inflight *inflight, uint64_t *payload_by
     *payload_bytes = 0;
     *disk_bytes = 0;
     for (segment = inflight->first; segment != NULL; segment = segment->next) {
-        if (segment->payload_bytes < 0) {
+        if (segment->payload_bytes < 0 && is_loaded(segment)) {
             int result = count_waiting(inflight, segment);
 
             if (result < 0)
                 return result;
         }
-        *payload_bytes += (uint64_t)segment->payload_bytes;
+        if (segment->payload_bytes > 0)
+            *payload_bytes += (uint64_t)segment->payload_bytes;
         *disk_bytes += (uint64_t)segment->file.size_bytes;
     }
     return 0;

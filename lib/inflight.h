@@ -80,7 +80,9 @@ void gproc_inflight_release(struct gproc_inflight *inflight);
 
 /*
  * Loads a segment that a dead mount left. 0; a segment that never became one is deleted and
- * forgotten. -ENOMEM, or what open and pread say: then it stays in the store for another time.
+ * forgotten. What open and pread say, -ENOMEM: then it counts as unsettled, and settling tries
+ * again, so that nothing overtakes it, and nothing is taken whose copy it may be. -ENOMEM also: it
+ * stays in the store, and the mailbox must not be used.
  */
 int gproc_inflight_load(struct gproc_inflight *inflight, uint64_t serial);
 

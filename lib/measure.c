@@ -69,7 +69,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
     else
         measure->imprint.status = *status;
     gproc_mailbox_close(&mailbox);
-    return result == -EIO
+    return result == -ENODATA
                ? 0
                : result; /* emptied while it was read: what is left will be counted next time */
 }

@@ -61,7 +61,7 @@ int gproc_source_read(const struct gproc_source *source, void *buffer, size_t si
             continue;
         }
         if (count <= 0) {
-            return count < 0 ? -errno : -EIO;
+            return count < 0 ? -errno : -ENODATA;
         }
         bytes += count;
         offset += count;

@@ -89,8 +89,8 @@ void gproc_scan_init(struct gproc_scan *scan, const struct gproc_source *source,
 /*
  * The next message, in order: 1 and `*message`, or 0 when there is none left (then position ==
  * size_bytes). Payload bytes are not handed out: read them from the source at payload_offset.
- * Errors: -ENOMEM; what pread says; -EIO where the file is shorter than the source said. After an
- * error the scan may only be released, or called again: it goes on from the same position.
+ * Errors: -ENOMEM; what pread says; -ENODATA where the file is shorter than the source said. After
+ * an error the scan may only be released, or called again: it goes on from the same position.
  */
 int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message);
 
@@ -102,8 +102,9 @@ bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_by
 void gproc_scan_release(struct gproc_scan *scan);
 
 /*
- * Reads exactly `size_bytes` bytes at `offset` of the source. 0, or -EIO where it is shorter, or
- * what pread says. EINTR is handled here.
+ * Reads exactly `size_bytes` bytes at `offset` of the source. 0, or -EIO where it is shorter;
+ * -ENODATA where the file is, of which the source said more; what pread says. EINTR is handled
+ * here.
  */
 int gproc_source_read(const struct gproc_source *source, void *buffer, size_t size_bytes,
                       off_t offset);

@@ -203,7 +203,7 @@ static int load_holes(struct gproc_segment *segment)
     int result = gproc_source_read(&source, bytes, sizeof(bytes), AT_HOLES);
 
     if (result < 0)
-        return result == -EIO ? 0 : result; /* shorter than the table: it has no data either */
+        return result == -ENODATA ? 0 : result; /* shorter than the table: it has no data either */
     for (i = 0; i < GPROC_SEGMENT_HOLES_COUNT; i++) {
         uint64_t start = get_u64(bytes + i * HOLE_BYTES);
         uint64_t end = get_u64(bytes + i * HOLE_BYTES + 8);

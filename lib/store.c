@@ -263,6 +263,16 @@ struct adoption {
     int moved_count;
 };
 
+/*
+ * Whether it was us, or the machine, that failed, not that the thing is no segment or somebody
+ * else's. Passed over, it would come back after what was taken meanwhile, or be delivered twice.
+ */
+static bool is_failure(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO ||
+           error == ENOSPC || error == EDQUOT || error == ENOLCK || error == EINTR;
+}
+
 static int adopt_segment(void *context, int fd, const char *name)
 {
     struct adoption *adoption = context;
@@ -272,11 +282,13 @@ static int adopt_segment(void *context, int fd, const char *name)
 
     if (!parse_segment(name, &pid, &serial))
         return 0;
-    if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(status.st_mode) ||
-        status.st_uid != geteuid() || status.st_nlink != 1)
+    if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return is_failure(errno) ? -errno : 0;
+    if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_nlink != 1)
         return 0;
-    if (renameat2(fd, name, adoption->store->fd, name, RENAME_NOREPLACE) == 0)
-        adoption->moved_count++;
+    if (renameat2(fd, name, adoption->store->fd, name, RENAME_NOREPLACE) < 0)
+        return is_failure(errno) ? -errno : 0;
+    adoption->moved_count++;
     return 0;
 }
 
@@ -287,26 +299,31 @@ static int adopt_directory(void *context, int common, const char *name)
     struct adoption *adoption = context;
     struct stat status;
     int fd, lock_fd;
+    int result = 0;
 
     if (strcmp(name, adoption->store->name) == 0)
         return 0;
     fd = openat(common, name, directory_flags);
     if (fd < 0)
-        return 0;
-    if (fstat(fd, &status) < 0 || status.st_uid != geteuid()) {
+        return is_failure(errno) ? -errno : 0;
+    if (fstat(fd, &status) < 0)
+        result = -errno;
+    if (result < 0 || status.st_uid != geteuid()) {
         (void)close(fd);
-        return 0;
+        return result;
     }
     /* One without a lock was killed before it had one, or closed with something left. */
     lock_fd = lock_directory(fd);
     if (lock_fd >= 0) {
-        (void)for_each(fd, adopt_segment, adoption); /* what stays, stays for another time */
+        result = for_each(fd, adopt_segment, adoption);
         (void)unlinkat(fd, lock_name, 0);
         (void)unlinkat(common, name, AT_REMOVEDIR); /* fails where something stayed */
         (void)close(lock_fd);
+    } else if (is_failure(-lock_fd)) {
+        result = lock_fd;
     }
     (void)close(fd);
-    return 0;
+    return result;
 }
 
 int gproc_store_adopt(struct gproc_store *store)

@@ -48,8 +48,8 @@ void gproc_store_close(struct gproc_store *store);
 
 /*
  * Moves over what dead mounts of this user left, and mounts that ended without being able to put it
- * back. How many segments, or a negative errno where not even the directory could be read; what
- * cannot be moved stays for another time.
+ * back. How many segments, or a negative errno where there may be more of them, which could not be
+ * read or moved: they stay for another time, and nothing should be taken before.
  */
 int gproc_store_adopt(struct gproc_store *store);
 

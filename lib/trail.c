@@ -99,7 +99,7 @@ static int show_mailbox(struct gproc_trail *trail, const struct gproc_source *so
     do {
         found = gproc_scan_next(&scan, &message);
         if (found < 0)
-            result = found == -EIO ? -ESTALE : found; /* it is shorter by now */
+            result = found == -ENODATA ? -ESTALE : found; /* it is shorter by now */
         else if (!certain && scan.unresolved >= 0)
             result = GPROC_TRAIL_DOUBT;
         else

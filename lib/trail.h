@@ -69,8 +69,8 @@ void gproc_trail_init(struct gproc_trail *trail);
  * there is no mailbox; else open for reading, status fresh. `certain`: the lock is held. A segment
  * that is unsettled (see gproc_inflight_is_unsettled()), and what comes behind it, is not shown:
  * that is GPROC_TRAIL_DOUBT, too, whatever `certain` says.
- * An enum gproc_trail_end; or a negative errno: the visitor's, -ENOMEM, what pread says. -EIO and
- * -ESTALE where the mailbox was emptied meanwhile are not errors: it ends there, with
+ * An enum gproc_trail_end; or a negative errno: the visitor's, -ENOMEM, what pread says. -ENODATA
+ * and -ESTALE where the mailbox was emptied meanwhile are not errors: it ends there, with
  * GPROC_TRAIL_ALL, and the next call looks again. A mailbox that is as it was then, all shown,
  * costs a comparison of two stats.
  */

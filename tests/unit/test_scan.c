@@ -379,7 +379,7 @@ static void test_file_that_shrank_is_an_error_and_the_scan_can_go_on(void **stat
     assert_int_equal(gproc_scan_next(&scan, &message), 1);
     for (off_t size = 350; size >= 50; size -= 50) {
         assert_int_equal(ftruncate(fd, size), 0);
-        assert_int_equal(gproc_scan_next(&scan, &message), -EIO);
+        assert_int_equal(gproc_scan_next(&scan, &message), -ENODATA);
         assert_int_equal(scan.position, 100);
     }
     in_file(fd, 0, bytes, sizeof(bytes));
