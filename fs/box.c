@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gprocfs.h"
 #include "handle.h"
 #include "lock.h"
+#include "paths.h"
 #include "poller.h"
 
 enum {
@@ -104,14 +106,41 @@ void boxes_release(struct boxes *boxes)
     (void)pthread_mutex_destroy(&boxes->mutex);
 }
 
+/* Another user. Call with boxes.mutex held. */
+static void use(struct boxes *boxes, struct box *box)
+{
+    if (box->users_count++ == 0)
+        boxes->unused_count--;
+}
+
+/* The box behind `box`, or the first, with a reference; NULL: there is none. */
+static struct box *next_box(struct boxes *boxes, const struct box *box)
+{
+    struct box *next = box != NULL ? box->next : boxes->buckets[0];
+    size_t i = box != NULL ? (uint32_t)box->pid % BOXES_BUCKETS_COUNT : 0;
+
+    while (next == NULL && ++i < BOXES_BUCKETS_COUNT)
+        next = boxes->buckets[i];
+    if (next != NULL)
+        use(boxes, next);
+    return next;
+}
+
 void boxes_each(struct boxes *boxes, void (*each)(struct box *box))
 {
-    struct box *box;
-    size_t i;
+    struct box *box = NULL;
 
-    for (i = 0; i < BOXES_BUCKETS_COUNT; i++)
-        for (box = boxes->buckets[i]; box != NULL; box = box->next)
+    do {
+        struct box *last = box;
+
+        (void)pthread_mutex_lock(&boxes->mutex);
+        box = next_box(boxes, last); /* the last one stays where it is while we have it */
+        (void)pthread_mutex_unlock(&boxes->mutex);
+        if (last != NULL)
+            box_put(last);
+        if (box != NULL)
             each(box);
+    } while (box != NULL);
 }
 
 static struct box *new_box(struct gprocfs *fs, pid_t pid)
@@ -158,8 +187,10 @@ static struct box *get(struct gprocfs *fs, pid_t pid, bool make)
             *bucket = box;
         }
     }
-    if (box != NULL && box->users_count++ == 0 && boxes->unused_count > 0 && !made)
-        boxes->unused_count--;
+    if (box != NULL && made)
+        box->users_count++;
+    else if (box != NULL)
+        use(boxes, box);
     (void)pthread_mutex_unlock(&boxes->mutex);
     return box;
 }
@@ -266,6 +297,29 @@ static bool note_held(struct box *box, const struct job *job)
     return first;
 }
 
+/*
+ * The kernel holds the first node's lock for whoever waits in it. So it is to forget the name: the
+ * next who comes, to write, to change or to delete, gets another node. For the crew, since the
+ * kernel takes its lock on the directory for that, which an unlink may hold for a moment.
+ */
+static void forget_name(struct box *box)
+{
+    char name[GPROC_NAME_BYTES];
+
+    gproc_mailbox_name(box->pid, name);
+    /* One that the kernel does not know is as good as forgotten. */
+    (void)fuse_lowlevel_notify_inval_entry(box->fs->session, FUSE_ROOT_ID, name, strlen(name));
+}
+
+/* The lock was found held just now. */
+static void begin_to_wait(struct box *box)
+{
+    keeper_watch(&box->fs->keeper, box);
+    (void)box_again(box);
+    if (crew_give(&box->fs->crew, box, forget_name) < 0)
+        box_put(box); /* out of threads or memory: then some wait longer */
+}
+
 void box_lock_is_held(const struct job *job)
 {
     struct box *box = job->box;
@@ -275,7 +329,7 @@ void box_lock_is_held(const struct job *job)
     watch = note_held(box, job);
     (void)pthread_mutex_unlock(&box->mutex);
     if (watch)
-        keeper_watch(&box->fs->keeper, box);
+        begin_to_wait(box);
 }
 
 /* Puts a job that could not have the lock aside. */
@@ -302,7 +356,7 @@ static void put_aside(struct job *job)
     }
     (void)pthread_mutex_unlock(&box->mutex);
     if (watch)
-        keeper_watch(&box->fs->keeper, box);
+        begin_to_wait(box);
     if (give_up || refuse)
         answer_all(job, give_up ? -EINTR : -ETIMEDOUT);
 }
@@ -541,35 +595,37 @@ bool box_is_followed(struct box *box)
     return followed;
 }
 
-void box_end_waiting(struct box *box, int error)
-{
-    struct job *job;
-
-    while ((job = queue_pop(&box->waiting)) != NULL) {
-        answer_all(job, error);
-    }
-}
-
-/* Takes out of those that wait for the lock all, or those that hold the directory. Call with the
- * mutex held. */
-static struct job *take_out(struct box *box, bool all)
+/* Takes out of a queue all, or those that hold the directory. Call with the mutex held. */
+static struct job *take_out(struct job_queue *queue, bool all)
 {
     struct job_queue stay, out;
     struct job *job;
 
     queue_init(&stay);
     queue_init(&out);
-    while ((job = queue_pop(&box->contended)) != NULL) {
+    while ((job = queue_pop(queue)) != NULL) {
         if (all || job->holds_directory)
             queue_append(&out, job);
         else
             queue_append(&stay, job);
     }
     while ((job = queue_pop(&stay)) != NULL)
-        queue_append(&box->contended, job);
+        queue_append(queue, job);
     for (job = out.first; job != NULL; job = job->next)
         job->queue = NULL; /* from now on an interrupt only leaves its mark */
     return out.first;
+}
+
+void box_end_parked(struct box *box, int error)
+{
+    struct job *held, *waiting;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    held = take_out(&box->contended, true);
+    waiting = take_out(&box->waiting, true);
+    (void)pthread_mutex_unlock(&box->mutex);
+    answer_all(held, error);
+    answer_all(waiting, error);
 }
 
 void box_lock_timed_out(struct box *box, int error)
@@ -577,7 +633,7 @@ void box_lock_timed_out(struct box *box, int error)
     struct job *job;
 
     (void)pthread_mutex_lock(&box->mutex);
-    job = take_out(box, true);
+    job = take_out(&box->contended, true);
     box->stuck = true;
     (void)pthread_mutex_unlock(&box->mutex);
     answer_all(job, error);
@@ -588,7 +644,7 @@ void box_let_go_of_directory(struct box *box)
     struct job *job;
 
     (void)pthread_mutex_lock(&box->mutex);
-    job = take_out(box, false);
+    job = take_out(&box->contended, false);
     (void)pthread_mutex_unlock(&box->mutex);
     answer_all(job, -ETIMEDOUT);
 }

@@ -107,7 +107,7 @@ void boxes_init(struct boxes *boxes);
 /* Frees all boxes, and the files that are still open; no thread may be left that uses one. */
 void boxes_release(struct boxes *boxes);
 
-/* Calls `each` for every box; for when there is one thread only. */
+/* Calls `each` for every box there is; others may come and go meanwhile. */
 void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
 
 /* The box of `pid`, with a reference for the caller; NULL: no memory. */
@@ -154,8 +154,8 @@ void box_count_inflight(struct box *box);
 /* Whether somebody waits for mail, or is about to. */
 bool box_is_followed(struct box *box);
 
-/* At the end of the mount: those that still wait for mail are answered `error`. */
-void box_end_waiting(struct box *box, int error);
+/* At the end of the mount: all that wait, for the lock or for mail, are answered `error`. */
+void box_end_parked(struct box *box, int error);
 
 /* For the keeper: the lock looks free: those that wait for it go on. */
 void box_lock_is_free(struct box *box);

@@ -37,8 +37,9 @@ struct gprocfs {
     struct keeper keeper;
     struct crew crew;
     size_t message_most_bytes;
-    int64_t lock_timeout_ms; /* 0: for ever */
-    int64_t return_until_ms; /* at the end of the mount: how long locks are waited for */
+    uint32_t read_most_bytes; /* of one request; 0: as much as the kernel likes */
+    int64_t lock_timeout_ms;  /* 0: for ever */
+    int64_t return_until_ms;  /* at the end of the mount: how long locks are waited for */
     bool live;
     bool read_only;
     _Atomic size_t collected_bytes; /* what all open files have collected */

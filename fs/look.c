@@ -159,6 +159,7 @@ int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_para
     return 0;
 }
 
+/* Whether somebody writes through the first node, or may be waiting in it for the lock. */
 static bool is_base_taken(struct gprocfs *fs, pid_t pid)
 {
     struct box *box = box_find(fs, pid);
@@ -167,7 +168,7 @@ static bool is_base_taken(struct gprocfs *fs, pid_t pid)
     if (box == NULL)
         return false;
     (void)pthread_mutex_lock(&box->mutex);
-    taken = box->base_is_taken;
+    taken = box->base_is_taken || box->lock_is_held;
     (void)pthread_mutex_unlock(&box->mutex);
     box_put(box);
     return taken;
@@ -336,22 +337,38 @@ static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node
     return 1;
 }
 
-/* What is in flight goes with the mailbox to its new owner. */
+/*
+ * A new owner, in one go for the mailbox and for what is in flight, which else would be somebody
+ * else's to whoever looks in between. The job's data are the attributes, its offset what to set.
+ */
 static enum job_result answer_owner(struct job *job)
 {
-    int result = gproc_inflight_own(&job->box->inflight, (uid_t)job->offset);
+    struct stat attributes;
+    int result;
 
-    if (result < 0)
-        log_mailbox(job->box->pid, "what is in flight stays the former owner's", result);
+    memcpy(&attributes, job->data, sizeof(attributes));
+    result = change_file(job->fs, job->box->pid, &attributes, (int)job->offset);
+    if (result == 0 && (job->offset & FUSE_SET_ATTR_UID) != 0) {
+        result = gproc_inflight_own(&job->box->inflight, attributes.st_uid);
+        if (result < 0)
+            log_mailbox(job->box->pid, "what is in flight stays the former owner's", result);
+    }
+    if (result < 0) {
+        (void)job_reply_error(job, result); /* whoever has gone does not miss it */
+        return JOB_DONE;
+    }
     return answer_attributes(job);
 }
 
-static void change_owner(struct gprocfs *fs, fuse_req_t req, struct tree_node node, uid_t uid)
+static void change_owner(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
+                         const struct stat *attributes, int to_set)
 {
     struct job job;
 
     if (box_job(fs, req, node, answer_owner, &job)) {
-        job.offset = (off_t)uid;
+        job.data = attributes;
+        job.size_bytes = sizeof(*attributes);
+        job.offset = to_set;
         box_submit(&job);
     }
 }
@@ -365,13 +382,15 @@ void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
         (void)reply_error(req, -EPERM);
         return;
     }
+    if ((to_set & FUSE_SET_ATTR_UID) != 0 && (to_set & FUSE_SET_ATTR_SIZE) == 0) {
+        change_owner(fs, req, node, attributes, to_set);
+        return;
+    }
     result = change_file(fs, node.pid, attributes, to_set);
     if (result == 0 && (to_set & FUSE_SET_ATTR_SIZE))
         result = change_size(fs, req, node, attributes->st_size, handle);
     if (result < 0)
         (void)reply_error(req, result);
-    else if (result == 0 && (to_set & FUSE_SET_ATTR_UID))
-        change_owner(fs, req, node, attributes->st_uid);
     else if (result == 0)
         look_attributes(fs, req, node);
 }

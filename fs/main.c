@@ -255,6 +255,7 @@ static int set_up(struct gprocfs *fs, struct options *options)
 
     umask(mask); /* it cannot be asked for without being set */
     fs->message_most_bytes = (size_t)options->message_most_bytes;
+    fs->read_most_bytes = (uint32_t)options->read_most_bytes;
     fs->lock_timeout_ms = (int64_t)options->lock_timeout_s * 1000;
     fs->live = options->live != 0;
     fs->read_only = options->read_only != 0;
@@ -308,9 +309,9 @@ static int open_store(struct gprocfs *fs)
     return result < 0 ? result : 0;
 }
 
-static void end_waiting(struct box *box)
+static void end_parked(struct box *box)
 {
-    box_end_waiting(box, -ENOTCONN);
+    box_end_parked(box, -ENOTCONN);
 }
 
 /* What was taken and not delivered goes back. */
@@ -333,12 +334,14 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
         result = serve(session, &fs->store.is_ending);
         (void)notify_send("STOPPING=1"); /* a failure is logged */
         keeper_stop(&fs->keeper);
+        /* Before the crew, which may be in the kernel, where it waits for one of these. */
+        boxes_each(&fs->boxes, end_parked);
         crew_stop(&fs->crew);
         keeper_release(&fs->keeper);
     } else {
         crew_stop(&fs->crew);
     }
-    boxes_each(&fs->boxes, end_waiting);
+    boxes_each(&fs->boxes, end_parked);
     return result;
 }
 

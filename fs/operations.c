@@ -48,7 +48,9 @@ static void refuse(fuse_req_t req, int error)
 
 static void op_init(void *userdata, struct fuse_conn_info *connection)
 {
-    (void)userdata;
+    const struct gprocfs *fs = userdata;
+
+    connection->max_read = fs->read_most_bytes; /* libfuse insists that both agree */
     /* A size that changes behind the mount must not make the kernel drop or invent pages: there are
      * none. */
     connection->want &= ~(unsigned int)FUSE_CAP_AUTO_INVAL_DATA;

@@ -50,6 +50,7 @@ static const struct row rows[] = {
      "how long a held lock is waited for (5; 0: for ever)"},
     {FIELD("max_message=%s", message_most_text, 0), "-o max_message=BYTES",
      "the largest message (67108864)"},
+    {FIELD("max_read=%s", read_most_text, 0), NULL, NULL}, /* the kernel's; see add_read_option() */
     {FIELD("live", live, 1), "-o live", "send to no process that does not exist"},
     {{"ro", UINT_MAX, KEY_READ_ONLY}, "-o ro", "look only: nothing is sent or taken"},
 };
@@ -177,6 +178,11 @@ static bool are_sound(struct options *options)
                       options->lock_timeout_text, (unsigned long)UINT32_MAX);
         return false;
     }
+    if (!is_number(options->read_most_text, UINT32_MAX, &options->read_most_bytes)) {
+        (void)fprintf(stderr, "gprocfs: max_read=%s: must be a number of bytes\n",
+                      options->read_most_text);
+        return false;
+    }
     if (!is_number(options->message_most_text, UINT64_MAX, &options->message_most_bytes) ||
         options->message_most_bytes == 0 ||
         options->message_most_bytes > GPROC_FRAME_PAYLOAD_MAX_BYTES) {
@@ -185,6 +191,17 @@ static bool are_sound(struct options *options)
         return false;
     }
     return true;
+}
+
+/* The kernel is told of it in the mount's options, by libfuse; and libfuse by us, see op_init(). */
+static bool add_read_option(struct options *options)
+{
+    char text[64];
+
+    if (options->read_most_text == NULL)
+        return true;
+    (void)snprintf(text, sizeof(text), "-omax_read=%llu", options->read_most_bytes); /* it fits */
+    return fuse_opt_add_arg(&options->fuse, text) == 0;
 }
 
 enum options_result options_parse(struct options *options, int argc, char *argv[])
@@ -214,7 +231,7 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
         return OPTIONS_SHOWN;
     }
     forget_none(options);
-    return are_sound(options) ? OPTIONS_RUN : OPTIONS_MISTAKEN;
+    return are_sound(options) && add_read_option(options) ? OPTIONS_RUN : OPTIONS_MISTAKEN;
 }
 
 void options_release(struct options *options)
@@ -225,4 +242,5 @@ void options_release(struct options *options)
     free(options->lock_directory);
     free(options->lock_timeout_text);
     free(options->message_most_text);
+    free(options->read_most_text);
 }

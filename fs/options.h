@@ -17,6 +17,8 @@ struct options {
     char *message_most_text; /* owned; as given, or NULL */
     unsigned long long lock_timeout_s;
     unsigned long long message_most_bytes;
+    char *read_most_text;               /* owned; as given, or NULL */
+    unsigned long long read_most_bytes; /* 0: not given */
     int live;
     int read_only;
     int foreground;

@@ -39,6 +39,7 @@ struct picture {
     struct gproc_trail trail;
     struct spool spool;
     uint64_t shown_count; /* messages */
+    bool is_taken;        /* all that waited has been looked at once */
     struct stat mailbox;  /* as it was when something was added last */
 };
 
@@ -107,13 +108,19 @@ struct showing {
     struct picture *picture;
     int directory_fd;
     off_t slice_bytes; /* shown, of what may be before others have their turn */
+    off_t room_bytes;  /* that may be filled, in a file */
 };
 
-/* -EAGAIN: it is others' turn. Else 0. */
+/* 0; -EAGAIN: it is others' turn; -ENOSPC: so much would not leave the room that is to be left. */
 static int take_turn(struct showing *showing, size_t size_bytes)
 {
+    const struct spool *spool = &showing->picture->spool;
+
     if (showing->slice_bytes >= SLICE_BYTES)
         return -EAGAIN;
+    if (spool->size_bytes + (off_t)size_bytes > SPOOL_MEMORY_BYTES &&
+        showing->slice_bytes + (off_t)size_bytes > showing->room_bytes)
+        return -ENOSPC;
     showing->slice_bytes += (off_t)size_bytes;
     return 0;
 }
@@ -223,14 +230,47 @@ static int look_with_lock(struct job *job, struct picture *picture,
     return result < 0 && result != -ENOENT ? result : 0;
 }
 
-/* Pictures live as long as somebody has them open. What senders need is not theirs to fill. */
-static int leave_room(const struct picture *picture)
+/* What may be filled of a file system: all but its last tenth. */
+static off_t spare_bytes(const struct statvfs *room)
 {
+    uint64_t left = room->f_blocks / ROOM_LEFT_PARTS;
+
+    if (room->f_bavail <= left)
+        return 0;
+    return (off_t)((room->f_bavail - left) * room->f_frsize);
+}
+
+/*
+ * Pictures live as long as somebody has them open, and what senders need is not theirs to fill. How
+ * much of the file's file system they may; where there is no file yet, of the one that it is to be
+ * on: the store's, if all that waits fits there.
+ */
+static void find_room(struct showing *showing, const struct gprocfs *fs, off_t need_bytes)
+{
+    const struct spool *spool = &showing->picture->spool;
     struct statvfs room;
 
-    if (picture->spool.fd < 0 || fstatvfs(picture->spool.fd, &room) < 0)
-        return 0; /* it is small yet, or does not say */
-    return room.f_bavail < room.f_blocks / ROOM_LEFT_PARTS ? -ENOSPC : 0;
+    showing->directory_fd = fs->store.fd;
+    showing->room_bytes = 0;
+    if (spool->fd >= 0) {
+        if (fstatvfs(spool->fd, &room) == 0)
+            showing->room_bytes = spare_bytes(&room);
+        return;
+    }
+    if (fs->store.fd >= 0 && fstatvfs(fs->store.fd, &room) == 0)
+        showing->room_bytes = spare_bytes(&room);
+    if (showing->room_bytes > need_bytes)
+        return;
+    showing->directory_fd = -1;
+    showing->room_bytes = statvfs(spool_temporary(), &room) == 0 ? spare_bytes(&room) : 0;
+}
+
+static off_t inflight_bytes(struct gproc_inflight *inflight)
+{
+    uint64_t payload_bytes = 0, disk_bytes = 0;
+
+    (void)gproc_inflight_measure(inflight, &payload_bytes, &disk_bytes); /* less, then */
+    return (off_t)payload_bytes;
 }
 
 /* Adds what has come since to the picture: by whoever is at work. -EAGAIN: there is more to add, but
@@ -238,7 +278,7 @@ static int leave_room(const struct picture *picture)
 static int look_again(struct job *job, struct picture *picture, const struct access_grant *grant)
 {
     bool payloads = picture->view == TREE_PEEK;
-    struct showing showing = {.picture = picture, .directory_fd = job->fs->store.fd};
+    struct showing showing = {.picture = picture};
     struct gproc_trail_visitor visitor = {
         .message = payloads ? show_payload : show_line,
         .damage = payloads ? NULL : show_damage,
@@ -254,7 +294,7 @@ static int look_again(struct job *job, struct picture *picture, const struct acc
         return result == -ENOENT ? 0 : result;
     result = access_again(grant, job->req, &mailbox.status, ACCESS_LOOK);
     if (result == 0)
-        result = leave_room(picture);
+        find_room(&showing, job->fs, mailbox.status.st_size + inflight_bytes(inflight));
     if (result == 0 && gproc_inflight_is_foreign(inflight, mailbox.status.st_uid))
         inflight = NULL; /* it was sent to somebody else */
     if (result == 0 && !payloads && picture->spool.size_bytes == 0)
@@ -267,6 +307,7 @@ static int look_again(struct job *job, struct picture *picture, const struct acc
     /* What has not grown has not changed either, whatever became of the mailbox: tar asks. */
     if (picture->spool.size_bytes > size_before || picture->mailbox.st_ino == 0)
         picture->mailbox = mailbox.status;
+    picture->is_taken = picture->is_taken || result != -EAGAIN;
     return result;
 }
 
@@ -320,7 +361,7 @@ static enum job_result answer_read(struct job *job)
 
     if (job_is_abandoned(job))
         got = -EINTR;
-    else if (job->offset + (off_t)job->size_bytes > picture->spool.size_bytes)
+    else if (!picture->is_taken || job->offset + (off_t)job->size_bytes > picture->spool.size_bytes)
         got = look_again(job, picture, &job->handle->grant);
     if (got == -EAGAIN)
         return JOB_AGAIN;

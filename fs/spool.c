@@ -61,11 +61,11 @@ static int open_unnamed(int directory_fd, const char *path)
     return fd;
 }
 
-static int open_temporary(void)
+const char *spool_temporary(void)
 {
     const char *directory = getenv("TMPDIR");
 
-    return open_unnamed(AT_FDCWD, directory != NULL && directory[0] != '\0' ? directory : P_tmpdir);
+    return directory != NULL && directory[0] != '\0' ? directory : P_tmpdir;
 }
 
 /* Moves what is in memory into a new file. */
@@ -91,7 +91,7 @@ static int make_file(struct spool *spool, int directory_fd)
 
     if (directory_fd >= 0)
         result = move_to(spool, open_unnamed(directory_fd, "."));
-    return result < 0 ? move_to(spool, open_temporary()) : 0;
+    return result < 0 ? move_to(spool, open_unnamed(AT_FDCWD, spool_temporary())) : 0;
 }
 
 static int make_room(struct spool *spool, size_t need_bytes)

@@ -32,6 +32,10 @@ void spool_release(struct spool *spool);
  */
 int spool_append(struct spool *spool, int directory_fd, const void *data, size_t size_bytes);
 
+/* Where a file is made that is not made in a directory that was named. Static, or the environment's.
+ */
+const char *spool_temporary(void);
+
 /* Takes back what was appended since it had this size. */
 void spool_cut(struct spool *spool, off_t size_bytes);
 

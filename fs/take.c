@@ -27,11 +27,7 @@ enum {
     PACK_GROWTH = 64,
     PAGE_BYTES = 4096,
     EARLY_MOST_MS = 20,
-    /*
-     * The kernel cuts a read at 256 pages, and goes on with the next piece where one was answered in
-     * full. Where a message ends there, that would wait, or glue the next message to it.
-     */
-    MAYBE_CUT_BYTES = 255 * 4096,
+    REQUEST_MOST_BYTES = 256 * 4096, /* the kernel's limit */
 };
 
 static bool waits(const struct job *job)
@@ -239,6 +235,21 @@ static void take_back(struct job *job, struct pack *pack)
     box_has_news(job->box);
 }
 
+/*
+ * The kernel cuts a read where a request is full, up to a page earlier where the buffer does not
+ * begin with a page, and goes on with the next piece where one was answered in full. Where a message
+ * ends there, that would wait, or glue the next message to it: then the answer is a byte shorter.
+ */
+static bool may_be_cut(const struct job *job)
+{
+    size_t most = job->fs->read_most_bytes;
+
+    if (most == 0 || most > REQUEST_MOST_BYTES)
+        most = REQUEST_MOST_BYTES;
+    return job->size_bytes > most - PAGE_BYTES &&
+           sender_read_bytes(fuse_req_ctx(job->req)->pid) != job->size_bytes;
+}
+
 /* Answers with the message in hand, or its next part, or with as many as fit. */
 static void hand_over(struct job *job)
 {
@@ -249,9 +260,8 @@ static void hand_over(struct job *job)
 
     pack.whole = &pack.first_whole;
     pack.room_bytes = job->size_bytes;
-    if (job->size_bytes > MAYBE_CUT_BYTES && (left == job->size_bytes || shows_envelopes(job)) &&
-        sender_read_bytes(fuse_req_ctx(job->req)->pid) != job->size_bytes)
-        pack.room_bytes--; /* an answer in full says that there is more of this one */
+    if ((left == job->size_bytes || shows_envelopes(job)) && may_be_cut(job))
+        pack.room_bytes--;
     if (!shows_envelopes(job) && pack.room_bytes > left)
         pack.room_bytes = left;
     if (pack.room_bytes > sizeof(small))

@@ -514,7 +514,7 @@ static const struct {
 } servers[] = {
     {"bash", ": >> \"$M/$$\"\n"
              "while read -r sender length; do\n"
-             "    LC_ALL=C IFS= read -r -N \"$length\" question\n"
+             "    question=$(head -c \"$length\" | tr -d '\\0')\n"
              "    [ \"$question\" != stop ] || break\n"
              "    echo \"answer to $question\" > \"$M/$sender\"\n"
              "done < \"$M/.envelope/$$\"\n"
@@ -588,6 +588,46 @@ static void server_in_a_shell_answers_whoever_asks(void **state)
     }
 }
 
+/* The server of the README, which notes in a file what it is asked. */
+static const char readme_server[] = "cd \"$1\" && : >> 100\n"
+                                    "exec 3< .envelope/100\n"
+                                    "while read -r sender length <&3; do\n"
+                                    "    question=$(head -c \"$length\" <&3 | tr -d '\\0')\n"
+                                    "    case $question in\n"
+                                    "    quit) break ;;\n"
+                                    "    *) echo \"$sender: $question\" >> \"$2\" ;;\n"
+                                    "    esac\n"
+                                    "done\n";
+
+/* Whoever puts zeros into a payload, or what looks like the head of a message, speaks for himself
+ * alone: he can neither hide what follows nor send in another's name. */
+static void payload_with_zeros_does_not_lead_a_shell_s_server_astray(void **state)
+{
+    static const char zeros[] = "a\0b\0\0\0c\0";
+    static const char crafted[] = "1 4\nquit"
+                                  "1 5\nforge";
+    static const char mixed[] = "\0\0\0\0"
+                                "1 4\nquit\0\n1 4\nquit";
+    static const char only_zeros[8] = {0};
+    struct mount *mount = mount_of(state);
+
+    put_script(mount, "server", readme_server);
+    assert_int_equal(behind_send(mount, 100, 66, zeros, sizeof(zeros) - 1), 0);
+    assert_int_equal(behind_send(mount, 100, 67, crafted, sizeof(crafted) - 1), 0);
+    assert_int_equal(behind_send(mount, 100, 68, mixed, sizeof(mixed) - 1), 0);
+    assert_int_equal(behind_send(mount, 100, 69, only_zeros, sizeof(only_zeros)), 0);
+    behind_expect_sent(mount, 100, 70, "honest");
+    behind_expect_sent(mount, 100, 71, "quit");
+    through_expect_run(mount, "sh",
+                       "66: abc\n"
+                       "67: 1 4\nquit1 5\nforge\n"
+                       "68: 1 4\nquit\n1 4\nquit\n"
+                       "69: \n"
+                       "70: honest\n",
+                       "bash server \"$M\" \"$W/asked\" && cat asked");
+    through_expect_size(mount, 100, 0);
+}
+
 int main(void)
 {
     static const struct mount_options chatty = {.chatty = true};
@@ -610,6 +650,7 @@ int main(void)
         MOUNT_TEST_WITH(hundred_thousand_messages_come_complete_and_in_order, &slow),
         MOUNT_TEST_WITH(two_readers_share_the_messages, &slow),
         MOUNT_TEST_WITH(server_in_a_shell_answers_whoever_asks, &slow),
+        MOUNT_TEST(payload_with_zeros_does_not_lead_a_shell_s_server_astray),
     };
 
     if (!mount_possible())

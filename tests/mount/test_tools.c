@@ -285,6 +285,67 @@ static void process_is_sent_to_and_answers(void **state)
                        "echo reload > $M/$p; wait $p; tail -n1 out");
 }
 
+/* --- Those that look -------------------------------------------------------------------------- */
+
+/* False, and says so, where there is none. */
+static bool has_tool(const char *name)
+{
+    bool has = process_has(name);
+
+    if (!has)
+        print_message("not tried: there is no %s\n", name);
+    return has;
+}
+
+static void send_two(struct mount *mount)
+{
+    behind_expect_sent(mount, BOX, 1, "one\n");
+    through_send(mount, BOX, "two\n");
+}
+
+static void busybox_receives_looks_and_follows(void **state)
+{
+    static const char tail[] = "rm -f out; busybox tail -n +1 -s 1 -f $M/.peek/4711 > out & t=$!\n"
+                               "until grep -q two out 2> /dev/null; do :; done\n"
+                               "echo three > $M/4711; until grep -q three out; do :; done\n"
+                               "kill $t; wait $t; cat out";
+    struct mount *mount = mount_of(state);
+
+    if (!has_tool("busybox"))
+        skip();
+    send_two(mount);
+    through_expect_run(mount, "sh", "one\ntwo\n", "busybox cat $M/.peek/4711");
+    through_expect_run(mount, "sh", "two\n", "busybox tail -n 1 $M/.peek/4711");
+    through_expect_run(mount, "sh", "one\ntwo\n",
+                       "busybox cp $M/.peek/4711 copy && busybox cat copy");
+    through_expect_run(mount, "sh", "one\ntwo\nthree\n", "%s", tail);
+    behind_expect_texts(mount, BOX, "one\n", "two\n", "three\n", NULL);
+    /* It uses sendfile(2), with which the kernel does not ask for all at once. */
+    through_expect_run(mount, "sh", "one\ntwo\nthree\n",
+                       "while [ -s $M/4711 ]; do busybox cat $M/4711; done");
+    through_expect_run(mount, "sh", "four\n",
+                       "busybox echo four > $M/4711; busybox head -n 1 $M/.follow/4711");
+    through_expect_size(mount, BOX, 0);
+}
+
+static void rsync_of_what_is_looked_at_takes_nothing(void **state)
+{
+    struct mount *mount = mount_of(state);
+
+    if (!has_tool("rsync"))
+        skip();
+    send_two(mount);
+    behind_expect_sent(mount, BOX + 1, 1, "other\n");
+    for (int i = 0; i < 2; i++) {
+        through_expect_run(mount, "sh", "one\ntwo\nother\n",
+                           "rsync -a $M/.peek/ copy/ && cat copy/4711 copy/4712");
+        through_expect_run(mount, "sh", "2\n", "ls copy | wc -l");
+    }
+    through_expect_run(mount, "sh", "", "rsync -ac --itemize-changes $M/.peek/ copy/");
+    behind_expect_texts(mount, BOX, "one\n", "two\n", NULL);
+    behind_expect_texts(mount, BOX + 1, "other\n", NULL);
+}
+
 int main(void)
 {
     static const struct mount_options large = {.seconds = 30};
@@ -298,6 +359,8 @@ int main(void)
         MOUNT_TEST(copy_of_what_waits_can_be_sent_on),
         MOUNT_TEST(sendfile_takes_whole_messages_and_loses_nothing),
         MOUNT_TEST(process_is_sent_to_and_answers),
+        MOUNT_TEST(busybox_receives_looks_and_follows),
+        MOUNT_TEST(rsync_of_what_is_looked_at_takes_nothing),
     };
 
     if (!mount_possible())
