@@ -13,6 +13,11 @@
 enum {
     /* Boxes that nobody uses, kept for what was measured: a listing of so many costs no reading. */
     UNUSED_MOST_COUNT = 32 * 1024,
+    /*
+     * The kernel looks a name up again only once. Whoever was told to must not find the first node
+     * free then, and taken again a moment later: he would be told ESTALE.
+     */
+    BASE_SHUNNED_MS = 1000,
 };
 
 static void queue_init(struct job_queue *queue)
@@ -215,6 +220,11 @@ struct box *box_again(struct box *box)
     return box;
 }
 
+static bool is_shunned(const struct box *box)
+{
+    return box->base_shunned_until_ms != 0 && keeper_now_ms() < box->base_shunned_until_ms;
+}
+
 void box_put(struct box *box)
 {
     struct boxes *boxes = &box->fs->boxes;
@@ -225,7 +235,7 @@ void box_put(struct box *box)
     box->users_count--;
     /* Without a user nobody is at work, so its things may be looked at. */
     worthless =
-        box->users_count == 0 && gproc_inflight_is_empty(&box->inflight) &&
+        box->users_count == 0 && !is_shunned(box) && gproc_inflight_is_empty(&box->inflight) &&
         (box->measure.imprint.status.st_size == 0 || boxes->unused_count >= UNUSED_MOST_COUNT);
     if (box->users_count == 0 && !worthless)
         boxes->unused_count++;
@@ -524,6 +534,26 @@ bool box_knows_lock_held(struct box *box)
     held = box->lock_is_held;
     (void)pthread_mutex_unlock(&box->mutex);
     return held;
+}
+
+bool box_base_is_taken(const struct box *box)
+{
+    return box->base_is_taken || box->base_clears_count > 0;
+}
+
+void box_shun_base(struct box *box)
+{
+    box->base_shunned_until_ms = keeper_now_ms() + BASE_SHUNNED_MS;
+}
+
+bool box_base_is_shunned(struct box *box)
+{
+    bool shunned;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    shunned = box_base_is_taken(box) || box->lock_is_held || is_shunned(box);
+    (void)pthread_mutex_unlock(&box->mutex);
+    return shunned;
 }
 
 bool box_is_stuck(struct box *box)

@@ -60,15 +60,17 @@ struct box {
     bool busy;              /* somebody is at work: only he touches what is his below */
     struct handle *handles; /* the open files */
     struct job_queue ready;
-    struct job_queue contended; /* waiting for the lock, in order */
-    struct job_queue waiting;   /* for mail, in order */
-    bool news;                  /* the first of them is worth a try */
-    struct poller *pollers;     /* who wants to hear of mail */
-    size_t followers_count;     /* open files whose reads wait for mail */
-    bool mail_is_watched;       /* the keeper says `news` when the file below changes */
-    struct picture *pictures;   /* that open files show */
-    bool base_is_taken;         /* one open file writes through the node that names have first */
-    bool lock_is_held;          /* it was found held, and no try since has said otherwise */
+    struct job_queue contended;    /* waiting for the lock, in order */
+    struct job_queue waiting;      /* for mail, in order */
+    bool news;                     /* the first of them is worth a try */
+    struct poller *pollers;        /* who wants to hear of mail */
+    size_t followers_count;        /* open files whose reads wait for mail */
+    bool mail_is_watched;          /* the keeper says `news` when the file below changes */
+    struct picture *pictures;      /* that open files show */
+    bool base_is_taken;            /* one open file writes through the node that names have first */
+    size_t base_clears_count;      /* requests to empty it through that node, which hold it, too */
+    int64_t base_shunned_until_ms; /* somebody was told to look the name up again; see tree.h */
+    bool lock_is_held;             /* it was found held, and no try since has said otherwise */
     bool stuck;
     int64_t held_since_ms; /* while lock_is_held */
     /* Whom a lock file belongs to that has to be made while they wait. */
@@ -141,6 +143,17 @@ bool box_knows_lock_held(struct box *box);
 /* Whether its lock has been held for longer than anybody is to wait, and still is as far as we
  * know. */
 bool box_is_stuck(struct box *box);
+
+/* Whether the kernel may hold the inode of the first node for as long as somebody waits for the
+ * lock. Call with the mutex held. */
+bool box_base_is_taken(const struct box *box);
+
+/* Somebody was told so, and looks the name up again: for a while it gets nodes of its own. Call with
+ * the mutex held. */
+void box_shun_base(struct box *box);
+
+/* Whether who looks the name up is to get a node of his own. */
+bool box_base_is_shunned(struct box *box);
 
 /* There may be something to receive. By whoever is at work. */
 void box_has_news(struct box *box);

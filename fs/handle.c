@@ -14,11 +14,15 @@
 static int enlist(struct handle *handle, struct tree_node node)
 {
     struct box *box = handle->box;
-    bool shares = handle->writes && !handle->collects && node.picture == 0;
+    bool is_base = handle->writes && node.picture == 0;
+    bool shares = is_base && !handle->collects;
     bool taken;
 
     (void)pthread_mutex_lock(&box->mutex);
-    taken = shares && box->base_is_taken;
+    /* Also for who collects: the kernel truncates, by its own lights, after it has opened. */
+    taken = is_base && box_base_is_taken(box);
+    if (taken)
+        box_shun_base(box);
     if (!taken) {
         handle->takes_base = shares;
         box->base_is_taken = box->base_is_taken || shares;

@@ -109,6 +109,11 @@ void job_end(struct job *job)
     if (job->owns_data)
         free((void *)job->data); /* ours since it was copied or handed over */
     uncharge(job);
+    if (job->holds_base) {
+        (void)pthread_mutex_lock(&box->mutex);
+        box->base_clears_count--;
+        (void)pthread_mutex_unlock(&box->mutex);
+    }
     poller_free(job->poller);
     if (job->on_heap)
         free(job);

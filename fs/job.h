@@ -42,6 +42,7 @@ struct job {
         *handle; /* not owned: the kernel keeps it open while the request is there; or NULL */
     /* Does the work; called again from the start after it said that it needs something. */
     enum job_result (*run)(struct job *job);
+    bool holds_base;      /* the kernel holds the inode of the box's first node for it */
     bool takes_lock;      /* it will need the lock, so it queues behind those that wait for it */
     bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for
                              long */

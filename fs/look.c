@@ -159,19 +159,16 @@ int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_para
     return 0;
 }
 
-/* Whether somebody writes through the first node, or may be waiting in it for the lock. */
-static bool is_base_taken(struct gprocfs *fs, pid_t pid)
+static bool is_base_shunned(struct gprocfs *fs, pid_t pid)
 {
     struct box *box = box_find(fs, pid);
-    bool taken;
+    bool shunned;
 
     if (box == NULL)
         return false;
-    (void)pthread_mutex_lock(&box->mutex);
-    taken = box->base_is_taken || box->lock_is_held;
-    (void)pthread_mutex_unlock(&box->mutex);
+    shunned = box_base_is_shunned(box);
     box_put(box);
-    return taken;
+    return shunned;
 }
 
 void look_choose_node(struct gprocfs *fs, struct tree_node *node)
@@ -181,7 +178,7 @@ void look_choose_node(struct gprocfs *fs, struct tree_node *node)
     node->picture = 0;
     if (node->pid == 0)
         return;
-    if ((flags & TREE_LOOKS) == 0 && ((flags & TREE_SENDS) == 0 || !is_base_taken(fs, node->pid)))
+    if ((flags & TREE_LOOKS) == 0 && ((flags & TREE_SENDS) == 0 || !is_base_shunned(fs, node->pid)))
         return;
     while (node->picture == 0)
         node->picture = (uint32_t)atomic_fetch_add(&fs->nodes_count, 1) & TREE_PICTURE_MASK;
@@ -332,6 +329,10 @@ static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node
         return -EINVAL;
     if (box_job(fs, req, node, answer_clear, &job)) {
         job.takes_lock = true;
+        job.holds_base = node.picture == 0;
+        (void)pthread_mutex_lock(&job.box->mutex);
+        job.box->base_clears_count += job.holds_base;
+        (void)pthread_mutex_unlock(&job.box->mutex);
         box_submit(&job);
     }
     return 1;

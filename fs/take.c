@@ -481,6 +481,10 @@ static int look_first(const struct job *job)
 
 static enum job_result answer_error(struct job *job, int error)
 {
+    if (error == -ECANCELED) { /* the mount ends, and with it what was begun */
+        (void)job_reply_error(job, -ENOTCONN);
+        return JOB_DONE;
+    }
     log_mailbox(job->box->pid, "cannot receive", error);
     (void)job_reply_error(job, error); /* whoever has gone does not miss it */
     return JOB_DONE;

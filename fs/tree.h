@@ -20,7 +20,8 @@
  * So it is with a mailbox, while a file of it is open whose writes are sent at once: the kernel
  * holds an inode's lock during a write, and who writes through the same inode waits for it where no
  * signal reaches him, for as long as the first write waits for the lock of the mailbox. Opening the
- * first node to write then is ESTALE, on which the kernel looks the name up again.
+ * first node to write then is ESTALE, on which the kernel looks the name up again. And while the
+ * mailbox is to be emptied through its first node.
  *
  * A view is a way to look at every mailbox, and a row of the table in tree.c: what may be done with
  * a file of it.
