@@ -68,6 +68,7 @@ struct box {
     bool mail_is_watched;          /* the keeper says `news` when the file below changes */
     struct picture *pictures;      /* that open files show */
     bool base_is_taken;            /* one open file writes through the node that names have first */
+    size_t base_collectors_count;  /* open files that collect, through that node */
     size_t base_clears_count;      /* requests to empty it through that node, which hold it, too */
     int64_t base_shunned_until_ms; /* somebody was told to look the name up again; see tree.h */
     bool lock_is_held;             /* it was found held, and no try since has said otherwise */

@@ -20,12 +20,15 @@ static int enlist(struct handle *handle, struct tree_node node)
 
     (void)pthread_mutex_lock(&box->mutex);
     /* Also for who collects: the kernel truncates, by its own lights, after it has opened. */
-    taken = is_base && box_base_is_taken(box);
+    taken = is_base && (box_base_is_taken(box) || (shares && box->base_collectors_count > 0));
     if (taken)
         box_shun_base(box);
     if (!taken) {
-        handle->takes_base = shares;
-        box->base_is_taken = box->base_is_taken || shares;
+        handle->takes_base = is_base;
+        if (shares)
+            box->base_is_taken = true;
+        else if (is_base)
+            box->base_collectors_count++;
         handle->next = box->handles;
         handle->link = &box->handles;
         if (handle->next != NULL)
@@ -85,8 +88,10 @@ void handle_free(struct handle *handle)
         handle->next->link = handle->link;
     if ((handle->view_flags & TREE_WAITS) != 0)
         box->followers_count--;
-    if (handle->takes_base)
+    if (handle->takes_base && !handle->collects)
         box->base_is_taken = false;
+    else if (handle->takes_base)
+        box->base_collectors_count--;
     poller = poller_take(handle);
     (void)pthread_mutex_unlock(&box->mutex);
     poller_free(poller);
