@@ -140,6 +140,7 @@ int gproc_store_open(struct gproc_store *store, struct gproc_place *directory)
     store->directory = directory;
     store->fd = -1;
     store->lock_fd = -1;
+    atomic_init(&store->is_ending, false);
     result = -pthread_mutex_init(&store->renewing, NULL);
     if (result < 0)
         return result;

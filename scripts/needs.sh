@@ -35,6 +35,9 @@ test|prometheus_client|imports prometheus_client|python3-prometheus-client|-|-|-
 test|perl|command perl|perl|perl|perl|perl
 test|strace|command strace|strace|strace|strace|strace
 test|mkfs.ext4|command mkfs.ext4|e2fsprogs|e2fsprogs|e2fsprogs|e2fsprogs
+test|ssh, sftp, ssh-keygen|command ssh sftp ssh-keygen|openssh-client|openssh-clients|openssh|openssh
+test|sshfs|command sshfs|sshfs|fuse-sshfs|sshfs|sshfs
+test|rsync|command rsync|rsync|rsync|rsync|rsync
 test|mandoc|command mandoc|mandoc|mandoc|mandoc|mandoc
 test|setpriv, unshare, setarch|command setpriv unshare setarch|util-linux|util-linux|util-linux|util-linux setpriv
 '

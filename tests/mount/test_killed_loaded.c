@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -80,10 +82,22 @@ static void announce_mount(void)
     (void)syscall(SYS_futex, &shared->mounts, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Opens it, unless the mount is gone just then: the bare mountpoint below takes any file. */
+static int open_mounted(const char *path, int flags)
+{
+    int fd = open(path, flags, 0666);
+    struct statfs below;
+
+    if (fd < 0 || (fstatfs(fd, &below) == 0 && below.f_type == FUSE_SUPER_MAGIC))
+        return fd;
+    close(fd);
+    return -1;
+}
+
 /* By `>` and by `>>`, in turn. */
 static enum fate send_one(const char *path, int sender, unsigned which)
 {
-    int fd = open(path, which % 2 == 0 ? THROUGH_REPLACE : THROUGH_APPEND, 0666);
+    int fd = open_mounted(path, which % 2 == 0 ? THROUGH_REPLACE : THROUGH_APPEND);
     char text[TEXT_BYTES];
     int length = snprintf(text, sizeof(text), "%d %u of a sender\n", sender, which);
     bool wrote;
@@ -162,7 +176,7 @@ static bool receive(struct mount *mount, const char *view)
     int fd;
 
     snprintf(path, sizeof(path), "%s/%s%d", mount->mnt, view, BOX);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open_mounted(path, O_RDONLY | O_CLOEXEC);
     while (fd >= 0 && (got = read(fd, buffer, READ_BYTES)) > 0) {
         buffer[got] = '\0';
         if (strcmp(view, ".envelope/") == 0)
