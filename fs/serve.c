@@ -11,7 +11,7 @@
 #include "log.h"
 
 enum {
-    THREADS_MOST_COUNT = 64,
+    THREADS_MOST_COUNT = 512,
     STACK_BYTES = 512 * 1024,
     /* Ends the read that a thread waits in. It does nothing else; the number is nobody else's in
        this process. */

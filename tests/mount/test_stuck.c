@@ -1,6 +1,7 @@
 /* A mailbox whose lock a stopped process holds: who waits there delays nobody, and can be ended. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -182,6 +183,27 @@ static void expect_exactly_the_living(struct pile *pile)
     assert_int_equal(wrong, 0);
 }
 
+static bool is_all_received(const struct pile *pile)
+{
+    for (int i = 0; i < pile->count; i++) {
+        const struct pile_waiter *waiter = &pile->waiters[i];
+
+        if (pile_sends(waiter->kind) && !waiter->killed && pile->received[i] == 0)
+            return false;
+    }
+    return true;
+}
+
+/* Followers take all there is. One that is killed before it has noted what it read takes that with
+ * it, so this is waited for. */
+static void await_receipt(const struct pile *pile)
+{
+    int64_t deadline_ms = process_clock_ms() + CHILD_MS;
+
+    while (!is_all_received(pile) && process_clock_ms() < deadline_ms)
+        (void)sched_yield();
+}
+
 /* Those that write all end, and without an error. */
 static void await_writers(struct pile *pile)
 {
@@ -220,6 +242,7 @@ static void waiters_killed_in_any_order_are_gone_at_once_and_send_nothing(void *
     await_writers(&pile);
     through_await_parked(mount, "lock", 0);
     /* A read that is killed gives back what it has: so the readers first, one after the other. */
+    await_receipt(&pile);
     pile_end(&pile);
     through_await_open(mount, 0);
     note_what_is_left(&pile);
@@ -238,6 +261,7 @@ static void all_that_waited_go_on_when_the_holder_dies(void **state)
     await_writers(&pile);
     print_message("all have sent %.0f ms after the lock was given back\n",
                   (double)(through_clock_ns() - begin_ns) / 1e6);
+    await_receipt(&pile);
     pile_end(&pile);
     through_await_open(mount, 0);
     note_what_is_left(&pile);
