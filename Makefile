@@ -24,6 +24,7 @@ CFLAGS       ?= -O2 -g
 CLANG        ?= clang
 GCC          ?= gcc
 CLANG_FORMAT ?= clang-format
+CLANG_TIDY   ?= clang-tidy
 CPPCHECK     ?= cppcheck
 SHELLCHECK   ?= shellcheck
 PKG_CONFIG   ?= pkg-config
@@ -70,6 +71,8 @@ SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian,$
 
 # Tests of the daemon's modules: those named for one. They, and only they, see fs/ and libfuse.
 FS_UNIT_SRC := $(filter $(patsubst fs/%.c,tests/unit/test_%.c,$(FS_SRC)),$(UNIT_SRC))
+# Fuzzers likewise; fuzz_names compares the names of both.
+FS_FUZZ_SRC := $(filter $(patsubst fs/%.c,tests/fuzz/fuzz_%.c,$(FS_SRC)) %/fuzz_names.c,$(FUZZ_SRC))
 
 objects_of    = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 programs_of   = $(patsubst %.c,$(OUT)/%,$(1))
@@ -77,6 +80,7 @@ LIB_OBJ      := $(call objects_of,$(LIB_SRC))
 FS_OBJ       := $(call objects_of,$(FS_SRC))
 SUPPORT_OBJ  := $(call objects_of,$(SUPPORT_SRC))
 FS_UNIT_OBJ  := $(call objects_of,$(FS_UNIT_SRC))
+FS_FUZZ_OBJ  := $(call objects_of,$(FS_FUZZ_SRC))
 
 STATIC_LIB := $(OUT)/libgproc.a
 SHARED_LIB := $(OUT)/libgproc.so.$(VERSION)
@@ -89,6 +93,7 @@ EXAMPLES    := $(patsubst lib/examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SRC))
 UNIT_TESTS  := $(call programs_of,$(UNIT_SRC))
 MOUNT_TESTS := $(call programs_of,$(MOUNT_SRC))
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SRC))
+FS_FUZZERS  := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FS_FUZZ_SRC))
 # One program of many parts, and the file system that it compares ours with.
 EMPTYFS     := $(call programs_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
 BENCH       := $(call programs_of,$(filter %/bench.c,$(BENCH_SRC)))
@@ -137,8 +142,8 @@ TEST_CFLAGS = -fPIE -Ilib -Itests/support $(CMOCKA_CFLAGS)
 # --- targets ----------------------------------------------------------------------------------------
 
 .PHONY: all library daemon examples tests unit-tests mount-tests objects check check-unit check-mount \
-        check-memory lint lint-compile lint-format lint-cppcheck lint-scripts fuzz fuzzers fuzz-programs bench \
-        install uninstall deb clean help FORCE
+        check-memory lint lint-compile lint-format lint-tidy lint-cppcheck lint-scripts \
+        fuzz fuzzers fuzz-programs coverage coverage-run bench install uninstall deb clean help FORCE
 
 all: library daemon examples
 
@@ -154,8 +159,9 @@ help:
 	@echo 'make            the library, the daemon and the examples, in build/'
 	@echo 'make check      build and run the unit tests and the mount tests'
 	@echo 'make check-unit, check-mount, check-memory (the unit tests under valgrind)'
-	@echo 'make lint       warnings of gcc and clang as errors, cppcheck, clang-format, shellcheck'
+	@echo 'make lint       warnings of gcc and clang as errors, clang-tidy, cppcheck, clang-format, ...'
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
+	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov)'
 	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
 	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away'
 	@echo 'make deb        a package for Debian and Ubuntu: build/gprocfs_VERSION_ARCH.deb'
@@ -200,11 +206,12 @@ $(OUT)/obj/tests/%.o: tests/%.c $(OUT)/obj/flags $(OUT)/obj/flags-test
 
 $(FS_UNIT_OBJ): MORE_CFLAGS = -Ifs $(FUSE_CFLAGS)
 $(EMPTYFS_OBJ): MORE_CFLAGS = $(FUSE_CFLAGS)
-$(FS_UNIT_OBJ) $(EMPTYFS_OBJ): $(OUT)/obj/flags-fs
+$(FS_UNIT_OBJ) $(FS_FUZZ_OBJ) $(EMPTYFS_OBJ): $(OUT)/obj/flags-fs
 # Examples are written as users of the installed library would write them.
 $(call objects_of,$(EXAMPLE_SRC)): MORE_CFLAGS = -Ilib
 # The fuzzing engine's entry point is declared by no header.
 $(call objects_of,$(FUZZ_SRC)): MORE_CFLAGS = -Wno-missing-prototypes
+$(FS_FUZZ_OBJ): MORE_CFLAGS = -Wno-missing-prototypes -Ifs $(FUSE_CFLAGS)
 
 $(STATIC_LIB): $(LIB_OBJ) $(OUT)/obj/flags-lib-objects
 	$(call say,AR,$@)$(archive)
@@ -247,7 +254,9 @@ $(EMPTYFS): $(EMPTYFS_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(FUSE_LIBS))
 
-$(FUZZERS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(SUPPORT) $(STATIC_LIB)
+$(FS_FUZZERS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(SUPPORT) $(FS_PARTS) $(STATIC_LIB)
+	$(call say,LINK,$@)$(call link,-fsanitize=fuzzer $(CMOCKA_LIBS) $(FUSE_LIBS))
+$(filter-out $(FS_FUZZERS),$(FUZZERS)): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(SUPPORT) $(STATIC_LIB)
 	$(call say,LINK,$@)$(call link,-fsanitize=fuzzer $(CMOCKA_LIBS))
 
 -include $(patsubst %.o,%.d,$(wildcard $(call objects_of,$(ALL_SRC))))
@@ -271,7 +280,7 @@ check-mount: mount-tests all
 check-memory: unit-tests
 	@$(call run_tests,valgrind) -m $(UNIT_TESTS)
 
-lint: lint-compile lint-format lint-cppcheck lint-scripts
+lint: lint-compile lint-format lint-tidy lint-cppcheck lint-scripts
 
 lint-compile:
 	@+$(MAKE) --no-print-directory CC=$(GCC) WERROR=1 SAN= BUILD=$(BUILD)/lint-gcc objects
@@ -280,6 +289,12 @@ lint-compile:
 lint-format:
 	$(call say,FORMAT,lib fs tests)status=0; for file in $(ALL_SRC) $(HEADERS); do \
 	    $(CLANG_FORMAT) --dry-run -Werror $$file || status=1; done; exit $$status
+# Whatever a source includes, for all of them; one at a time, two at once. How many warnings there are in
+# others' headers it says on stderr, and what it finds on stdout.
+lint-tidy:
+	$(call say,TIDY,lib fs tests)$(if $(ALL_SRC),printf '%s\n' $(ALL_SRC) | xargs -P 2 -I '{}' \
+	    $(CLANG_TIDY) --quiet '{}' -- -std=gnu11 -D_GNU_SOURCE -DGPROC_VERSION='"$(VERSION)"' \
+	    -Ilib -Ifs -Itests/support $(FUSE_CFLAGS) $(CMOCKA_CFLAGS) 2>/dev/null,:)
 # NULL is a pointer wherever this builds, and cmocka's failures do not return.
 lint-cppcheck:
 	$(call say,CHECK,lib fs tests)$(if $(ALL_SRC),$(CPPCHECK) --quiet --std=c11 --language=c \
@@ -297,6 +312,18 @@ fuzzers:
 	@+$(MAKE) --no-print-directory CC=$(CLANG) FUZZING=1 SAN=fuzzer-no-link,address,undefined \
 	    fuzz-programs
 fuzz-programs: $(FUZZERS)
+
+# At -O0, where a line is a line. A test may become another user, whose daemon counts as well, in files
+# that are there and his to write; where he cannot reach them he does not complain of it. As for
+# sanitizers tests pass over failing calls, which would be those that write what was counted.
+coverage:
+	@+$(MAKE) --no-print-directory CC=$(GCC) SAN= BUILD=$(BUILD)/coverage \
+	    CFLAGS='-O0 -g --coverage -fprofile-update=atomic' coverage-run
+coverage-run: tests all
+	@find $(OUT)/obj -name '*.gcno' | while read -r notes; do \
+	    : >"$${notes%.gcno}.gcda" && chmod a+rw "$${notes%.gcno}.gcda"; done
+	-@GCOV_ERROR_FILE=/dev/null $(call run_tests,coverage) $(UNIT_TESTS) $(MOUNT_TESTS)
+	@scripts/coverage $(OUT)
 
 bench: $(BENCH) $(EMPTYFS) all
 	@$(if $(BENCH),GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $(BENCH) $(OUT)/bench.txt && \

@@ -47,16 +47,6 @@ void send_forget(struct handle *handle)
     (void)pthread_mutex_unlock(&handle->mutex);
 }
 
-size_t send_collected_bytes(struct handle *handle)
-{
-    size_t size_bytes;
-
-    (void)pthread_mutex_lock(&handle->mutex);
-    size_bytes = handle->collected.size_bytes;
-    (void)pthread_mutex_unlock(&handle->mutex);
-    return size_bytes;
-}
-
 /*
  * Whether the file system below has room for a message of that size. It is asked now because a
  * shell ignores what close says. What is left of the mailbox's last block costs nothing.

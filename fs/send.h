@@ -30,9 +30,6 @@ void send_flush(struct handle *handle, fuse_req_t req);
  * nothing. */
 int send_resize(struct handle *handle, off_t size_bytes);
 
-/* How many bytes have been collected. */
-size_t send_collected_bytes(struct handle *handle);
-
 /* Throws away what has been collected. */
 void send_forget(struct handle *handle);
 

@@ -79,5 +79,7 @@ bool tree_find(uint64_t node_id, struct tree_node *node)
     node->view = (enum tree_view_id)view;
     node->pid = (pid_t)(node_id & pid_mask);
     node->picture = (uint32_t)(node_id >> PICTURE_SHIFT);
-    return true;
+    if (node->view == TREE_MAILBOX)
+        return node->pid != 0; /* the root's one number is above */
+    return node->pid == 0 || (views[node->view].flags & TREE_IS_FILE) == 0;
 }

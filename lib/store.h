@@ -35,8 +35,8 @@ struct gproc_store {
     int lock_fd;                       /* owned */
     pthread_mutex_t renewing;          /* held while both descriptors are given another directory */
     char name[GPROC_STORE_NAME_BYTES]; /* of our own directory, below .gprocfs */
-    atomic_bool
-        is_ending; /* set by the owner, from any thread: what is being moved stays where it is */
+    /* False when opened; set by the owner, from any thread: what is being moved stays where it is. */
+    atomic_bool is_ending;
 };
 
 /* Makes our directory and locks it. 0, or what mkdir, open and flock say: then nothing is held. */

@@ -24,6 +24,7 @@ test|clang|compiles clang|clang libc6-dev|clang|clang|clang
 test|clang sanitizers|sanitizes clang|libclang-rt-dev|compiler-rt|compiler-rt|compiler-rt
 test|llvm-symbolizer|command llvm-symbolizer|llvm|llvm|llvm|-
 test|clang-format|command clang-format|clang-format|clang-tools-extra|clang|clang-extra-tools
+test|clang-tidy|command clang-tidy|clang-tidy|clang-tools-extra|clang|clang-extra-tools
 test|cppcheck|command cppcheck|cppcheck|cppcheck|cppcheck|cppcheck
 test|shellcheck|command shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
 test|valgrind|command valgrind|valgrind|valgrind|valgrind|valgrind

@@ -33,7 +33,7 @@ int main(int argc, char **argv)
     if (result == 0)
         result = ask(gproc, owner, (pid_t)atol(argv[1]), argv[2]);
     if (result < 0)
-        fprintf(stderr, "client: %s\n", strerror(-result));
+        (void)fprintf(stderr, "client: %s\n", strerror(-result));
     gproc_owner_close(owner, 1000);
     gproc_close(gproc);
     return result < 0;

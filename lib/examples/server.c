@@ -15,11 +15,11 @@ int main(void)
     if (result == 0)
         result = gproc_owner_open(gproc, getpid(), 0, 1000, &owner);
     if (result < 0) {
-        fprintf(stderr, "server: %s\n", strerror(-result));
+        (void)fprintf(stderr, "server: %s\n", strerror(-result));
         return 1;
     }
-    printf("I am process %ld\n", (long)getpid());
-    fflush(stdout);
+    (void)printf("I am process %ld\n", (long)getpid());
+    (void)fflush(stdout);
     while ((result = gproc_owner_receive(owner, &mail, GPROC_FOREVER)) == 0) {
         char answer[64];
         int size = snprintf(answer, sizeof(answer), "%zu bytes received", mail.payload_bytes);
@@ -28,10 +28,10 @@ int main(void)
             continue;
         result = gproc_send(gproc, mail.sender, answer, (size_t)size, 1000);
         if (result < 0)
-            fprintf(stderr, "server: cannot answer %ld: %s\n", (long)mail.sender,
-                    strerror(-result));
+            (void)fprintf(stderr, "server: cannot answer %ld: %s\n", (long)mail.sender,
+                          strerror(-result));
     }
-    fprintf(stderr, "server: %s\n", strerror(-result));
+    (void)fprintf(stderr, "server: %s\n", strerror(-result));
     gproc_owner_close(owner, 1000);
     gproc_close(gproc);
     return 1;

@@ -273,7 +273,7 @@ static void compare_dear(struct scanning *scanning, struct table *table, enum co
     (void)scan_data(scanning);
     table_add(table,
               &(struct table_row){"    memory, the mailbox's size", "MiB",
-                                  (double)scanning->extra_bytes / 1048576, LARGE_BYTES / 1048576,
+                                  (double)scanning->extra_bytes / 1048576, LARGE_BYTES / 1048576.0,
                                   TABLE_RATIO_AT_MOST, 1.0 / MEMORY_SHARE});
 }
 

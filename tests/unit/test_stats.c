@@ -127,7 +127,7 @@ static void each_number_is_shown_by_its_own_sample(void **state)
     for (size_t i = 0; i < SAMPLES_COUNT; i++)
         stats_add(&context->stats, samples[i].id, (int64_t)(100 + i));
     for (size_t i = 0; i < SAMPLES_COUNT; i++)
-        expect_sample(context, samples[i].sample, (long long)(100 + i));
+        expect_sample(context, samples[i].sample, 100 + (long long)i);
 }
 
 static void numbers_add_up_and_gauges_go_down(void **state)
@@ -209,7 +209,7 @@ static void errors_show_by_name_and_only_those_that_occurred(void **state)
     }
     for (size_t i = 0; i < COUNT; i++) {
         snprintf(sample, sizeof(sample), "gprocfs_errors_total{kind=\"%s\"}", kinds[i].kind);
-        expect_sample(context, sample, (long long)(i + 1));
+        expect_sample(context, sample, (long long)i + 1);
     }
 }
 
