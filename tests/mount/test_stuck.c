@@ -472,7 +472,7 @@ static pid_t exit_with_message(struct mount *mount, const char *text)
 
 static void exit_with_an_open_message_waits_for_the_lock_until_the_time_out(void **state)
 {
-    enum { TIME_OUT_MS = 1000 };
+    enum { TIME_OUT_MS = 3000 };
     struct mount *mount = mount_of(state);
     int64_t begin_ms;
     int64_t took_ms;
@@ -506,8 +506,8 @@ int main(void)
         .options = "lock_timeout=0", .seconds = 120, .chatty = true};
     static const struct mount_options two_seconds = {
         .options = "lock_timeout=2", .seconds = 90, .chatty = true};
-    static const struct mount_options one_second = {
-        .options = "lock_timeout=1", .seconds = 60, .chatty = true};
+    static const struct mount_options three_seconds = {
+        .options = "lock_timeout=3", .seconds = 60, .chatty = true};
     const struct CMUnitTest tests[] = {
         MOUNT_TEST_WITH(pile_that_waits_makes_another_mailbox_no_slower, &patient),
         MOUNT_TEST_WITH(waiters_killed_in_any_order_are_gone_at_once_and_send_nothing, &patient),
@@ -517,7 +517,7 @@ int main(void)
         MOUNT_TEST_WITH(truncate_that_waits_holds_nobody_where_no_signal_reaches, &patient),
         MOUNT_TEST_WITH(remove_gives_up_soon_and_holds_other_names_up_no_longer, &patient),
         MOUNT_TEST_WITH(exit_with_an_open_message_waits_for_the_lock_until_the_time_out,
-                        &one_second),
+                        &three_seconds),
     };
 
     if (!mount_possible())
