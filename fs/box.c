@@ -1,13 +1,13 @@
 #include "box.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "gprocfs.h"
 #include "handle.h"
 #include "lock.h"
-#include "paths.h"
 #include "poller.h"
 
 enum {
@@ -18,6 +18,8 @@ enum {
      * free then, and taken again a moment later: he would be told ESTALE.
      */
     BASE_SHUNNED_MS = 1000,
+    NOTIFY_INC_EPOCH = 8, /* FUSE_NOTIFY_INC_EPOCH, which older headers do not have */
+    LATER_EVERY = 8,      /* so many jobs, one of those that go on later has its turn */
 };
 
 static void queue_init(struct job_queue *queue)
@@ -158,6 +160,7 @@ static struct box *new_box(struct gprocfs *fs, pid_t pid)
     box->fs = fs;
     (void)pthread_mutex_init(&box->mutex, NULL); /* without attributes it cannot fail */
     queue_init(&box->ready);
+    queue_init(&box->later);
     queue_init(&box->contended);
     box->contended.stats = &fs->stats;
     box->contended.gauge = STATS_PARKED_LOCK;
@@ -308,26 +311,24 @@ static bool note_held(struct box *box, const struct job *job)
 }
 
 /*
- * The kernel holds the first node's lock for whoever waits in it. So it is to forget the name: the
- * next who comes, to write, to change or to delete, gets another node. For the crew, since the
- * kernel takes its lock on the directory for that, which an unlink may hold for a moment.
+ * The kernel holds the first node's lock for whoever waits in it. So it is to look names up again:
+ * the next who comes, to write, to change or to delete, gets another node. Of all names, since to
+ * forget one (notify_inval_entry) it takes its lock on the directory, where we would wait for a
+ * request that waits for us, at the end of the mount for ever. Kernels before 6.16 do not know this
+ * word: there whoever comes waits as well, until the time-out.
  */
-static void forget_name(struct box *box)
+static void have_names_looked_up(const struct gprocfs *fs)
 {
-    char name[GPROC_NAME_BYTES];
+    struct fuse_out_header word = {.len = sizeof(word), .error = NOTIFY_INC_EPOCH};
 
-    gproc_mailbox_name(box->pid, name);
-    /* One that the kernel does not know is as good as forgotten. */
-    (void)fuse_lowlevel_notify_inval_entry(box->fs->session, FUSE_ROOT_ID, name, strlen(name));
+    (void)!write(fuse_session_fd(fs->session), &word, sizeof(word)); /* EINVAL: see above */
 }
 
 /* The lock was found held just now. */
 static void begin_to_wait(struct box *box)
 {
     keeper_watch(&box->fs->keeper, box);
-    (void)box_again(box);
-    if (crew_give(&box->fs->crew, box, forget_name) < 0)
-        box_put(box); /* out of threads or memory: then some wait longer */
+    have_names_looked_up(box->fs);
 }
 
 void box_lock_is_held(const struct job *job)
@@ -412,7 +413,7 @@ static void go_on_later(struct job *job)
     if (job->interrupted)
         error = -EINTR;
     if (error == 0)
-        queue_append(&box->ready, job);
+        queue_append(&box->later, job);
     (void)pthread_mutex_unlock(&box->mutex);
     if (error < 0)
         answer_all(job, error);
@@ -436,13 +437,18 @@ static struct job *next_job(struct box *box, bool more)
 
     (void)pthread_mutex_lock(&box->mutex);
     box->news = box->news || more;
-    while ((job = queue_pop(&box->ready)) != NULL && job->takes_lock &&
-           box->contended.first != NULL)
+    job = ++box->turns_count % LATER_EVERY == 0 ? queue_pop(&box->later) : NULL;
+    while (job == NULL && (job = queue_pop(&box->ready)) != NULL && job->takes_lock &&
+           box->contended.first != NULL) {
         queue_append(&box->contended, job); /* behind those that came before it */
+        job = NULL;
+    }
     if (job == NULL && !box->lock_is_held)
         job = queue_pop(&box->contended);
     if (job == NULL)
         job = pop_waiting(box);
+    if (job == NULL)
+        job = queue_pop(&box->later);
     if (job == NULL)
         box->busy = false;
     (void)pthread_mutex_unlock(&box->mutex);

@@ -60,6 +60,8 @@ struct box {
     bool busy;              /* somebody is at work: only he touches what is his below */
     struct handle *handles; /* the open files */
     struct job_queue ready;
+    struct job_queue later;        /* at work on something long, in slices */
+    unsigned int turns_count;      /* jobs that were begun */
     struct job_queue contended;    /* waiting for the lock, in order */
     struct job_queue waiting;      /* for mail, in order */
     bool news;                     /* the first of them is worth a try */
