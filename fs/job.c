@@ -99,7 +99,7 @@ int job_reply_poll(struct job *job, unsigned int events)
 bool job_is_abandoned(const struct job *job)
 {
     return fuse_req_interrupted(job->req) ||
-           (job->has_waited && sender_was_killed(fuse_req_ctx(job->req)->pid));
+           (job->has_waited && sender_is_ending(fuse_req_ctx(job->req)->pid));
 }
 
 void job_end(struct job *job)

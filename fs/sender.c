@@ -16,6 +16,7 @@ enum {
     PARTS_MOST_COUNT = 1024, /* UIO_MAXIOV: the kernel takes no more */
     PF_SIGNALED = 0x400,     /* the kernel's name for it; it has no header for user space */
     SIGKILL_BIT = 1 << (SIGKILL - 1),
+    SIGNAL_MASK = 0x7f, /* of what wait(2) says */
 };
 
 static bool proc_is_ours; /* written once */
@@ -145,23 +146,46 @@ size_t sender_read_bytes(pid_t tid)
     return (size_t)call.count;
 }
 
-bool sender_was_killed(pid_t tid)
-{
+/* Of proc(5): field 9, the flags; 31, signals that are pending for this thread alone; 52, what it
+ * ends with, as wait(2) has it. */
+struct end {
     unsigned int flags;
     unsigned long pending;
-    const char *after;
+    unsigned int exit_code;
+};
+
+static bool look_at_end(pid_t tid, struct end *end)
+{
+    const char *after, *last;
     char text[1024];
 
     if (tid <= 0 || !read_proc(tid, "stat", text, sizeof(text)))
         return false;
     after = strrchr(text, ')'); /* the name before it may hold anything */
-    /* Fields 9 and 31 of proc(5). Whatever kills a process leaves SIGKILL with each of its threads,
-     * until they notice. */
-    if (after == NULL || sscanf(after + 1,
-                                " %*c %*d %*d %*d %*d %*d %u"                  /* 3 to 9 */
-                                " %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d" /* 10 to 20 */
-                                " %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %lu" /* 21 to 31 */,
-                                &flags, &pending) != 2)
-        return false;
-    return (flags & PF_SIGNALED) != 0 || (pending & SIGKILL_BIT) != 0;
+    last = strrchr(text, ' ');
+    return after != NULL && last > after && sscanf(last, "%u", &end->exit_code) == 1 &&
+           sscanf(after + 1,
+                  " %*c %*d %*d %*d %*d %*d %u"                  /* 3 to 9 */
+                  " %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d" /* 10 to 20 */
+                  " %*d %*u %*u %*d %*u %*u %*u %*u %*u %*u %lu" /* 21 to 31 */,
+                  &end->flags, &end->pending) == 2;
+}
+
+bool sender_was_killed(pid_t tid)
+{
+    struct end end;
+
+    /* The other threads of one that exits of itself count as signalled too, but end with its code. */
+    return look_at_end(tid, &end) && (end.flags & PF_SIGNALED) != 0 &&
+           (end.exit_code & SIGNAL_MASK) != 0;
+}
+
+bool sender_is_ending(pid_t tid)
+{
+    struct end end;
+
+    /* Whatever ends a process, a signal or exit(2), leaves SIGKILL with its other threads until they
+     * notice. */
+    return look_at_end(tid, &end) &&
+           ((end.flags & PF_SIGNALED) != 0 || (end.pending & SIGKILL_BIT) != 0);
 }

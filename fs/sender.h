@@ -29,8 +29,12 @@ size_t sender_write_bytes(pid_t tid);
 /* The same of the read that it is in the midst of. */
 size_t sender_read_bytes(pid_t tid);
 
-/* Whether the thread was killed by a signal and is on its way out: its last flush is not its wish.
- */
+/* Whether the thread was killed by a signal and is on its way out: its last flush is not its wish. Of
+ * a process that exits of itself no thread was. */
 bool sender_was_killed(pid_t tid);
+
+/* Whether the thread will do nothing any more, as its process was killed or exits: what it is given
+ * nobody sees. */
+bool sender_is_ending(pid_t tid);
 
 #endif

@@ -274,6 +274,43 @@ static void sender_is_the_process_and_not_its_thread(void **state)
     }
 }
 
+static void *pause_in_thread(void *argument)
+{
+    (void)argument;
+    for (;;)
+        pause();
+    return NULL;
+}
+
+/* Exits of itself, with a message collected, and threads that are ended by that. */
+static void exit_with_threads(struct mount *mount)
+{
+    enum { THREADS = 8 };
+    int fd = open(through_box(mount, BOX), THROUGH_REPLACE, 0666);
+    pthread_t thread;
+
+    for (int i = 0; i < THREADS; i++)
+        (void)pthread_create(&thread, NULL, pause_in_thread, NULL);
+    _exit(fd >= 0 && write(fd, "bye", 3) == 3 ? 0 : 1);
+}
+
+/* Any of its threads may be the last, and closes: with a SIGKILL of the kernel's own upon it. */
+static void process_of_many_threads_that_exits_has_sent(void **state)
+{
+    enum { TIMES = 30 };
+    struct mount *mount = mount_of(state);
+
+    for (int i = 0; i < TIMES; i++) {
+        pid_t child = process_fork(0);
+
+        if (child == 0)
+            exit_with_threads(mount);
+        assert_int_equal(process_wait(child, 10000), 0);
+        behind_expect_texts(mount, BOX, "bye", NULL);
+        through_expect_texts(mount, BOX, "bye", NULL);
+    }
+}
+
 static void sender_is_the_shell_that_echoes(void **state)
 {
     static const char *const lines[] = {"echo hi > $M/4711; echo $$",
@@ -677,6 +714,7 @@ int main(void)
         MOUNT_TEST(after_a_send_the_next_message_starts_empty),
         MOUNT_TEST(handles_collect_apart_from_each_other),
         MOUNT_TEST(sender_is_the_process_and_not_its_thread),
+        MOUNT_TEST(process_of_many_threads_that_exits_has_sent),
         MOUNT_TEST(sender_is_the_shell_that_echoes),
         MOUNT_TEST(sender_is_who_wrote_the_first_byte),
         MOUNT_TEST_WITH(message_of_any_size_is_one_frame, &large),
