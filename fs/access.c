@@ -120,13 +120,12 @@ int access_open(struct gprocfs *fs, fuse_req_t req, struct tree_node node, int o
 
 int access_create(struct gprocfs *fs, fuse_req_t req, pid_t pid, mode_t mode, struct stat *made)
 {
+    struct tree_node node = {.view = TREE_MAILBOX, .pid = pid};
     struct gproc_mailbox mailbox;
-    int result;
+    int result = check_view(fs, node, true);
 
-    if (fs->read_only)
-        return -EROFS;
-    if (fs->live && kill(pid, 0) < 0 && errno == ESRCH)
-        return -ESRCH;
+    if (result < 0)
+        return result;
     result = gproc_mailbox_create(&mailbox, &fs->mailboxes, pid, O_WRONLY, mode & 07777,
                                   access_creator(req));
     if (result < 0)

@@ -343,6 +343,12 @@ void box_lock_is_held(const struct job *job)
         begin_to_wait(box);
 }
 
+/* The job where it can wait; NULL: no memory, and it has been answered. */
+static struct job *keep(struct job *job)
+{
+    return job->on_heap ? job : job_keep(job, on_interrupt);
+}
+
 /* Puts a job that could not have the lock aside. */
 static void put_aside(struct job *job)
 {
@@ -350,11 +356,9 @@ static void put_aside(struct job *job)
     bool was_kept = job->on_heap;
     bool watch, refuse, give_up;
 
-    if (!was_kept) {
-        job = job_keep(job, on_interrupt);
-        if (job == NULL)
-            return;
-    }
+    job = keep(job);
+    if (job == NULL)
+        return;
     (void)pthread_mutex_lock(&box->mutex);
     watch = note_held(box, job);
     give_up = job->interrupted;
@@ -378,11 +382,9 @@ static void await_mail(struct job *job)
     struct box *box = job->box;
     bool attend, give_up;
 
-    if (!job->on_heap) {
-        job = job_keep(job, on_interrupt);
-        if (job == NULL)
-            return;
-    }
+    job = keep(job);
+    if (job == NULL)
+        return;
     (void)pthread_mutex_lock(&box->mutex);
     give_up = job->interrupted;
     attend = !give_up && !box->mail_is_watched;
@@ -404,11 +406,9 @@ static void go_on_later(struct job *job)
     struct box *box = job->box;
     int error = fuse_session_exited(box->fs->session) ? -ENOTCONN : 0;
 
-    if (!job->on_heap) {
-        job = job_keep(job, on_interrupt);
-        if (job == NULL)
-            return;
-    }
+    job = keep(job);
+    if (job == NULL)
+        return;
     (void)pthread_mutex_lock(&box->mutex);
     if (job->interrupted)
         error = -EINTR;
@@ -621,12 +621,17 @@ void box_take_up(struct box *box)
     go_on(box);
 }
 
+bool box_needs_watch(const struct box *box)
+{
+    return box->waiting.first != NULL || box->pollers != NULL || box->followers_count > 0;
+}
+
 bool box_is_followed(struct box *box)
 {
     bool followed;
 
     (void)pthread_mutex_lock(&box->mutex);
-    followed = box->waiting.first != NULL || box->pollers != NULL || box->followers_count > 0;
+    followed = box_needs_watch(box);
     (void)pthread_mutex_unlock(&box->mutex);
     return followed;
 }

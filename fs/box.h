@@ -167,7 +167,8 @@ void box_take_up(struct box *box);
 /* Brings the count of what all boxes have in flight up to date. By whoever is at work. */
 void box_count_inflight(struct box *box);
 
-/* Whether somebody waits for mail, or is about to. */
+/* Whether somebody waits for mail, or is about to. The first with the mutex held. */
+bool box_needs_watch(const struct box *box);
 bool box_is_followed(struct box *box);
 
 /* At the end of the mount: all that wait, for the lock or for mail, are answered `error`. */

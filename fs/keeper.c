@@ -207,7 +207,7 @@ static bool set_watched(struct box *box, bool watched)
     bool needed;
 
     (void)pthread_mutex_lock(&box->mutex);
-    needed = box->waiting.first != NULL || box->pollers != NULL || box->followers_count > 0;
+    needed = box_needs_watch(box);
     if (watched || !needed)
         box->mail_is_watched = watched;
     (void)pthread_mutex_unlock(&box->mutex);

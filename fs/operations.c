@@ -124,8 +124,7 @@ static unsigned int flags_of(const struct handle *handle)
     return FOPEN_DIRECT_IO | (handle->collects ? 0 : FOPEN_NOFLUSH);
 }
 
-/* Makes the handle for a mailbox that the caller may open, and what libfuse tells the kernel of it.
- */
+/* Makes the handle for a mailbox that the caller may open. */
 static int open_handle(fuse_req_t req, struct tree_node node, const struct stat *made,
                        struct fuse_file_info *info)
 {
@@ -151,8 +150,6 @@ static int open_handle(fuse_req_t req, struct tree_node node, const struct stat 
         return result;
     }
     info->fh = (uintptr_t)handle;
-    info->direct_io = 1;
-    info->noflush = handle->collects ? 0 : 1;
     return 0;
 }
 
@@ -226,6 +223,8 @@ static void answer_created(fuse_req_t req, struct tree_node node, struct fuse_fi
         refuse(req, result);
         return;
     }
+    info->direct_io = 1;
+    info->noflush = (flags_of(handle_of(info)) & FOPEN_NOFLUSH) != 0;
     if (fuse_reply_create(req, &entry, info) == -ENOENT)
         drop_handle(info);
 }

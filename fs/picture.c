@@ -12,7 +12,6 @@
 #include "gprocfs.h"
 #include "log.h"
 #include "mailbox.h"
-#include "reply.h"
 #include "spool.h"
 #include "table.h"
 #include "trail.h"
@@ -337,9 +336,8 @@ int picture_measure(struct job *job, struct stat *attributes)
     if (user == NULL)
         return -ENOENT;
     result = look_again(job, picture, &user->grant);
-    if (result < 0 && result != -ESTALE &&
-        (result != -ENOSPC ||
-         picture->spool.size_bytes == 0)) /* not allowed any more: what it has shown it may show */
+    /* Not allowed any more, or no room for more: what it has shown it may show. */
+    if (result < 0 && result != -ESTALE && (result != -ENOSPC || picture->spool.size_bytes == 0))
         return result;
     attributes->st_mode = user->grant.mode;
     attributes->st_uid = user->grant.uid;
