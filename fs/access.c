@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "box.h"
 #include "gprocfs.h"
 #include "lock.h"
 #include "mailbox.h"
@@ -87,34 +88,59 @@ static int check_view(const struct gprocfs *fs, struct tree_node node, bool writ
     return 0;
 }
 
-int access_open(struct gprocfs *fs, fuse_req_t req, struct tree_node node, int open_flags,
+/* Whether we may open the mailbox for that: 0 and what stat says of it, or what opening says. */
+static int check_mailbox(struct box *box, int access, struct stat *status)
+{
+    struct gproc_mailbox mailbox;
+    int result = gproc_mailbox_find(&box->fs->mailboxes, box->pid, status);
+
+    if (result == 0 && box_knows_mailbox(box, status, access))
+        return 0;
+    result = gproc_mailbox_open(&mailbox, &box->fs->mailboxes, box->pid, access);
+    if (result < 0)
+        return result;
+    *status = mailbox.status;
+    gproc_mailbox_close(&mailbox);
+    return 0;
+}
+
+/* Whether we may open its lock. */
+static int check_lock(struct box *box, struct gproc_creator creator)
+{
+    struct stat status;
+    int result = gproc_lock_stat(&box->fs->locks, box->pid, &status);
+
+    if (result == 0 && box_knows_lock(box, &status))
+        return 0;
+    return gproc_lock_probe(&box->fs->locks, box->pid, creator);
+}
+
+int access_open(struct box *box, fuse_req_t req, struct tree_node node, int open_flags,
                 const struct stat *made, struct access_grant *grant)
 {
     bool takes = (tree_view(node.view)->flags & TREE_TAKES) != 0;
     bool writes = (open_flags & O_ACCMODE) != O_RDONLY;
     bool reads = (open_flags & O_ACCMODE) != O_WRONLY;
-    struct gproc_mailbox mailbox;
-    int result = check_view(fs, node, writes);
+    struct stat status;
+    int result = check_view(box->fs, node, writes);
     int access = !reads ? O_WRONLY : takes ? O_RDWR : O_RDONLY;
     mode_t wanted = (writes ? ACCESS_SEND : 0) | (!reads ? 0 : takes ? ACCESS_TAKE : ACCESS_LOOK);
 
     if (result < 0)
         return result;
-    result = gproc_mailbox_open(&mailbox, &fs->mailboxes, node.pid, access);
+    result = check_mailbox(box, access, &status);
     if (result < 0)
         return result == -ENOENT ? -ESTALE : result;
     /* The kernel has judged by what it was told a moment ago, or not at all where it was told that
      * there is none; and it does not know that receiving needs the right to write. */
-    if ((made == NULL || made->st_ino != mailbox.status.st_ino ||
-         made->st_dev != mailbox.status.st_dev) &&
-        !may(req, &mailbox.status, wanted))
+    if ((made == NULL || made->st_ino != status.st_ino || made->st_dev != status.st_dev) &&
+        !may(req, &status, wanted))
         result = -EACCES;
-    grant->uid = mailbox.status.st_uid;
-    grant->gid = mailbox.status.st_gid;
-    grant->mode = mailbox.status.st_mode;
-    gproc_mailbox_close(&mailbox);
+    grant->uid = status.st_uid;
+    grant->gid = status.st_gid;
+    grant->mode = status.st_mode;
     if (result == 0 && (writes || takes))
-        result = gproc_lock_probe(&fs->locks, node.pid, access_creator(req));
+        result = check_lock(box, access_creator(req));
     return result;
 }
 

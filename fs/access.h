@@ -17,6 +17,7 @@
 #include "lock.h"
 #include "tree.h"
 
+struct box;
 struct gprocfs;
 
 /* Whom a file belongs to that is made for this request: the caller, where we may give files away;
@@ -38,12 +39,12 @@ enum {
 };
 
 /*
- * `made`: what has been made for this very open, which so may do with it what its mode forbids;
+ * Of the node's `box`. `made`: what has been made for this very open, which so may do with it what its mode forbids;
  * NULL: nothing.
  * 0, or -ESTALE: the mailbox has vanished, look again; -EACCES; -EROFS; -ESRCH: there is no such
  * process (with live); or what opening the mailbox or its lock says.
  */
-int access_open(struct gprocfs *fs, fuse_req_t req, struct tree_node node, int open_flags,
+int access_open(struct box *box, fuse_req_t req, struct tree_node node, int open_flags,
                 const struct stat *made, struct access_grant *grant);
 
 /*

@@ -1,6 +1,7 @@
 #include "box.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,8 +12,6 @@
 #include "poller.h"
 
 enum {
-    /* Boxes that nobody uses, kept for what was measured: a listing of so many costs no reading. */
-    UNUSED_MOST_COUNT = 32 * 1024,
     /*
      * The kernel looks a name up again only once. Whoever was told to must not find the first node
      * free then, and taken again a moment later: he would be told ESTALE.
@@ -21,236 +20,6 @@ enum {
     NOTIFY_INC_EPOCH = 8, /* FUSE_NOTIFY_INC_EPOCH, which older headers do not have */
     LATER_EVERY = 8,      /* so many jobs, one of those that go on later has its turn */
 };
-
-static void queue_init(struct job_queue *queue)
-{
-    queue->first = NULL;
-    queue->end = &queue->first;
-    queue->stats = NULL;
-}
-
-static void queue_count(const struct job_queue *queue, int64_t more)
-{
-    if (queue->stats != NULL)
-        stats_add(queue->stats, queue->gauge, more);
-}
-
-static void queue_insert(struct job_queue *queue, struct job **link, struct job *job)
-{
-    job->next = *link;
-    job->link = link;
-    *link = job;
-    if (job->next != NULL)
-        job->next->link = &job->next;
-    else
-        queue->end = &job->next;
-    job->queue = queue;
-    queue_count(queue, 1);
-}
-
-static void queue_append(struct job_queue *queue, struct job *job)
-{
-    queue_insert(queue, queue->end, job);
-}
-
-static void queue_prepend(struct job_queue *queue, struct job *job)
-{
-    queue_insert(queue, &queue->first, job);
-}
-
-/* Takes a job out of the queue it is in. */
-static void queue_leave(struct job *job)
-{
-    struct job_queue *queue = job->queue;
-
-    *job->link = job->next;
-    if (job->next != NULL)
-        job->next->link = job->link;
-    else
-        queue->end = job->link;
-    job->queue = NULL;
-    job->next = NULL;
-    queue_count(queue, -1);
-}
-
-static struct job *queue_pop(struct job_queue *queue)
-{
-    struct job *job = queue->first;
-
-    if (job != NULL)
-        queue_leave(job);
-    return job;
-}
-
-void boxes_init(struct boxes *boxes)
-{
-    (void)pthread_mutex_init(&boxes->mutex, NULL); /* without attributes it cannot fail */
-}
-
-static void free_box(struct box *box)
-{
-    gproc_inflight_release(&box->inflight);
-    (void)pthread_mutex_destroy(&box->mutex);
-    free(box);
-}
-
-void boxes_release(struct boxes *boxes)
-{
-    size_t i;
-
-    for (i = 0; i < BOXES_BUCKETS_COUNT; i++) {
-        while (boxes->buckets[i] != NULL) {
-            struct box *box = boxes->buckets[i];
-
-            if (box->handles != NULL) {
-                handle_free(box->handles); /* with the last one the box may go as well */
-            } else {
-                boxes->buckets[i] = box->next;
-                free_box(box);
-            }
-        }
-    }
-    (void)pthread_mutex_destroy(&boxes->mutex);
-}
-
-/* Another user. Call with boxes.mutex held. */
-static void use(struct boxes *boxes, struct box *box)
-{
-    if (box->users_count++ == 0)
-        boxes->unused_count--;
-}
-
-/* The box behind `box`, or the first, with a reference; NULL: there is none. */
-static struct box *next_box(struct boxes *boxes, const struct box *box)
-{
-    struct box *next = box != NULL ? box->next : boxes->buckets[0];
-    size_t i = box != NULL ? (uint32_t)box->pid % BOXES_BUCKETS_COUNT : 0;
-
-    while (next == NULL && ++i < BOXES_BUCKETS_COUNT)
-        next = boxes->buckets[i];
-    if (next != NULL)
-        use(boxes, next);
-    return next;
-}
-
-void boxes_each(struct boxes *boxes, void (*each)(struct box *box))
-{
-    struct box *box = NULL;
-
-    do {
-        struct box *last = box;
-
-        (void)pthread_mutex_lock(&boxes->mutex);
-        box = next_box(boxes, last); /* the last one stays where it is while we have it */
-        (void)pthread_mutex_unlock(&boxes->mutex);
-        if (last != NULL)
-            box_put(last);
-        if (box != NULL)
-            each(box);
-    } while (box != NULL);
-}
-
-static struct box *new_box(struct gprocfs *fs, pid_t pid)
-{
-    struct box *box = calloc(1, sizeof(*box));
-
-    if (box == NULL)
-        return NULL;
-    box->pid = pid;
-    box->fs = fs;
-    (void)pthread_mutex_init(&box->mutex, NULL); /* without attributes it cannot fail */
-    queue_init(&box->ready);
-    queue_init(&box->later);
-    queue_init(&box->contended);
-    box->contended.stats = &fs->stats;
-    box->contended.gauge = STATS_PARKED_LOCK;
-    queue_init(&box->waiting);
-    box->waiting.stats = &fs->stats;
-    box->waiting.gauge = STATS_PARKED_MESSAGE;
-    gproc_inflight_init(&box->inflight, &fs->store, pid);
-    gproc_measure_init(&box->measure);
-    return box;
-}
-
-static struct box **bucket_of(struct boxes *boxes, pid_t pid)
-{
-    return &boxes->buckets[(uint32_t)pid % BOXES_BUCKETS_COUNT];
-}
-
-static struct box *get(struct gprocfs *fs, pid_t pid, bool make)
-{
-    struct boxes *boxes = &fs->boxes;
-    struct box **bucket = bucket_of(boxes, pid);
-    struct box *box;
-    bool made = false;
-
-    (void)pthread_mutex_lock(&boxes->mutex);
-    for (box = *bucket; box != NULL && box->pid != pid; box = box->next)
-        ;
-    if (box == NULL && make) {
-        box = new_box(fs, pid);
-        made = true;
-        if (box != NULL) {
-            box->next = *bucket;
-            *bucket = box;
-        }
-    }
-    if (box != NULL && made)
-        box->users_count++;
-    else if (box != NULL)
-        use(boxes, box);
-    (void)pthread_mutex_unlock(&boxes->mutex);
-    return box;
-}
-
-struct box *box_get(struct gprocfs *fs, pid_t pid)
-{
-    return get(fs, pid, true);
-}
-
-struct box *box_find(struct gprocfs *fs, pid_t pid)
-{
-    return get(fs, pid, false);
-}
-
-struct box *box_again(struct box *box)
-{
-    struct boxes *boxes = &box->fs->boxes;
-
-    (void)pthread_mutex_lock(&boxes->mutex);
-    box->users_count++;
-    (void)pthread_mutex_unlock(&boxes->mutex);
-    return box;
-}
-
-static bool is_shunned(const struct box *box)
-{
-    return box->base_shunned_until_ms != 0 && keeper_now_ms() < box->base_shunned_until_ms;
-}
-
-void box_put(struct box *box)
-{
-    struct boxes *boxes = &box->fs->boxes;
-    struct box **link = bucket_of(boxes, box->pid);
-    bool worthless;
-
-    (void)pthread_mutex_lock(&boxes->mutex);
-    box->users_count--;
-    /* Without a user nobody is at work, so its things may be looked at. */
-    worthless =
-        box->users_count == 0 && !is_shunned(box) && gproc_inflight_is_empty(&box->inflight) &&
-        (box->measure.imprint.status.st_size == 0 || boxes->unused_count >= UNUSED_MOST_COUNT);
-    if (box->users_count == 0 && !worthless)
-        boxes->unused_count++;
-    if (worthless) {
-        while (*link != box)
-            link = &(*link)->next;
-        *link = box->next;
-    }
-    (void)pthread_mutex_unlock(&boxes->mutex);
-    if (worthless)
-        free_box(box);
-}
 
 /* Called by libfuse with the request's lock held, from any thread: takes a waiting job out, and no
  * more. */
@@ -297,7 +66,7 @@ static void answer_all(struct job *job, int error)
 
 /* The lock was found held. True: for the first time, and the keeper is to be told. Call with the
  * mutex held. */
-static bool note_held(struct box *box, const struct job *job)
+static bool note_held(struct box *box, struct gproc_creator creator)
 {
     bool first = !box->lock_is_held;
 
@@ -306,7 +75,7 @@ static bool note_held(struct box *box, const struct job *job)
         box->held_since_ms = keeper_now_ms();
         stats_add(&box->fs->stats, STATS_LOCK_WAITS, 1);
     }
-    box->waiter = job->creator;
+    box->waiter = creator;
     return first;
 }
 
@@ -331,16 +100,21 @@ static void begin_to_wait(struct box *box)
     have_names_looked_up(box->fs);
 }
 
-void box_lock_is_held(const struct job *job)
+/* The same, for who does not wait. */
+static void found_held(struct box *box, struct gproc_creator creator)
 {
-    struct box *box = job->box;
     bool watch;
 
     (void)pthread_mutex_lock(&box->mutex);
-    watch = note_held(box, job);
+    watch = note_held(box, creator);
     (void)pthread_mutex_unlock(&box->mutex);
     if (watch)
         begin_to_wait(box);
+}
+
+void box_lock_is_held(const struct job *job)
+{
+    found_held(job->box, job->creator);
 }
 
 /* The job where it can wait; NULL: no memory, and it has been answered. */
@@ -360,7 +134,7 @@ static void put_aside(struct job *job)
     if (job == NULL)
         return;
     (void)pthread_mutex_lock(&box->mutex);
-    watch = note_held(box, job);
+    watch = note_held(box, job->creator);
     give_up = job->interrupted;
     refuse = box->stuck;
     if (!give_up && !refuse) {
@@ -429,10 +203,36 @@ static struct job *pop_waiting(struct box *box)
     return queue_pop(&box->waiting);
 }
 
+/* What is open of the files is known from now on. Call with the mutex held. */
+static void note_files(struct box_files *files)
+{
+    if (files->lock.fd >= 0)
+        files->known_lock = files->lock.file;
+    if (files->mailbox.fd >= 0) {
+        files->known_mailbox = gproc_identity_of(&files->mailbox.status);
+        files->known_access = files->mailbox.access;
+    }
+}
+
+/* Nobody is at work any more. What is kept open stays so, unless too much is: then it is for the
+ * caller to close. Call with the mutex held. */
+static void rest(struct box *box, struct box_files **closed)
+{
+    box->busy = false;
+    if (box->files == NULL)
+        return;
+    note_files(box->files);
+    if (boxes_have_too_many_files(&box->fs->boxes)) {
+        *closed = box->files;
+        box->files = NULL;
+    }
+}
+
 /* The next job for the one at work; NULL, and he is no longer at work. `more`: the last one has got
  * a message for which it had waited, so the next one that waits is worth a try. */
 static struct job *next_job(struct box *box, bool more)
 {
+    struct box_files *closed = NULL;
     struct job *job;
 
     (void)pthread_mutex_lock(&box->mutex);
@@ -450,8 +250,9 @@ static struct job *next_job(struct box *box, bool more)
     if (job == NULL)
         job = queue_pop(&box->later);
     if (job == NULL)
-        box->busy = false;
+        rest(box, &closed);
     (void)pthread_mutex_unlock(&box->mutex);
+    boxes_free_files(&box->fs->boxes, closed);
     return job;
 }
 
@@ -518,11 +319,30 @@ void box_submit(struct job *job)
     }
 }
 
-int box_lock(struct job *job, struct gproc_lock *lock)
+/* Files to be kept open. By whoever is at work. 0 or -ENOMEM. */
+static int need_files(struct box *box)
 {
-    struct box *box = job->box;
-    int result = gproc_lock_take(lock, &box->fs->locks, box->pid, job->creator, GPROC_WAIT_NONE);
+    struct box_files *files;
 
+    if (box->files != NULL)
+        return 0;
+    files = boxes_new_files(&box->fs->boxes, box->pid);
+    if (files == NULL)
+        return -ENOMEM;
+    (void)pthread_mutex_lock(&box->mutex);
+    box->files = files;
+    (void)pthread_mutex_unlock(&box->mutex);
+    return 0;
+}
+
+/* By whoever is at work, or nobody. */
+static int take_lock(struct box *box, struct gproc_creator creator)
+{
+    int result = need_files(box);
+
+    if (result == 0)
+        result = gproc_lock_retake(&box->files->lock, &box->fs->locks, box->pid, creator,
+                                   GPROC_WAIT_NONE);
     if (result == 0) {
         (void)pthread_mutex_lock(&box->mutex);
         box->lock_is_held = false;
@@ -530,6 +350,71 @@ int box_lock(struct job *job, struct gproc_lock *lock)
         (void)pthread_mutex_unlock(&box->mutex);
     }
     return result;
+}
+
+int box_lock(struct job *job)
+{
+    return take_lock(job->box, job->creator);
+}
+
+void box_unlock(struct box *box)
+{
+    gproc_lock_rest(&box->files->lock);
+}
+
+int box_try_lock(struct box *box, struct gproc_creator creator)
+{
+    bool busy, held;
+    int result;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    busy = box->busy;
+    held = box->lock_is_held;
+    box->busy = true;
+    (void)pthread_mutex_unlock(&box->mutex);
+    if (busy)
+        return held ? -EWOULDBLOCK : 0;
+    result = take_lock(box, creator);
+    if (result == 0)
+        box_unlock(box);
+    else if (result == -EWOULDBLOCK)
+        found_held(box, creator);
+    work(box, next_job(box, false));
+    return result;
+}
+
+int box_measure(struct box *box, struct stat *status)
+{
+    struct gproc_mailbox none;
+
+    if (box->files == NULL)
+        gproc_mailbox_init(&none, box->pid);
+    return gproc_measure_update(&box->measure, &box->fs->mailboxes,
+                                box->files != NULL ? &box->files->mailbox : &none, status);
+}
+
+bool box_knows_mailbox(struct box *box, const struct stat *status, int access)
+{
+    const struct box_files *files;
+    bool knows;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    files = box->files;
+    knows = files != NULL && status->st_nlink == 1 &&
+            (files->known_access == O_RDWR || files->known_access == access) &&
+            gproc_identity_is(&files->known_mailbox, status);
+    (void)pthread_mutex_unlock(&box->mutex);
+    return knows;
+}
+
+bool box_knows_lock(struct box *box, const struct stat *status)
+{
+    bool knows;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    knows = box->files != NULL && gproc_identity_is(&box->files->known_lock, status);
+    (void)pthread_mutex_unlock(&box->mutex);
+    return knows;
 }
 
 bool box_knows_lock_held(struct box *box)
@@ -552,12 +437,17 @@ void box_shun_base(struct box *box)
     box->base_shunned_until_ms = keeper_now_ms() + BASE_SHUNNED_MS;
 }
 
+bool box_is_shunned(const struct box *box)
+{
+    return box->base_shunned_until_ms != 0 && keeper_now_ms() < box->base_shunned_until_ms;
+}
+
 bool box_base_is_shunned(struct box *box)
 {
     bool shunned;
 
     (void)pthread_mutex_lock(&box->mutex);
-    shunned = box_base_is_taken(box) || box->lock_is_held || is_shunned(box);
+    shunned = box_base_is_taken(box) || box->lock_is_held || box_is_shunned(box);
     (void)pthread_mutex_unlock(&box->mutex);
     return shunned;
 }
@@ -636,7 +526,13 @@ bool box_is_followed(struct box *box)
     return followed;
 }
 
-/* Takes out of a queue all, or those that hold the directory. Call with the mutex held. */
+/* Whether the kernel holds others up for as long as this one waits. Call with the mutex held. */
+static bool is_in_the_way(const struct job *job)
+{
+    return job->holds_directory || (job->holds_inode && job->box->base_collectors_count > 1);
+}
+
+/* Takes out of a queue all, or those that are in the way. Call with the mutex held. */
 static struct job *take_out(struct job_queue *queue, bool all)
 {
     struct job_queue stay, out;
@@ -645,7 +541,7 @@ static struct job *take_out(struct job_queue *queue, bool all)
     queue_init(&stay);
     queue_init(&out);
     while ((job = queue_pop(queue)) != NULL) {
-        if (all || job->holds_directory)
+        if (all || is_in_the_way(job))
             queue_append(&out, job);
         else
             queue_append(&stay, job);
@@ -680,7 +576,7 @@ void box_lock_timed_out(struct box *box, int error)
     answer_all(job, error);
 }
 
-void box_let_go_of_directory(struct box *box)
+void box_let_others_pass(struct box *box)
 {
     struct job *job;
 

@@ -31,20 +31,27 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "boxes.h"
 #include "inflight.h"
 #include "job.h"
+#include "lock.h"
+#include "mailbox.h"
 #include "measure.h"
-#include "stats.h"
+#include "queue.h"
 
 struct gprocfs;
 struct picture;
 struct poller;
 
-struct job_queue {
-    struct job *first;
-    struct job **end;
-    struct stats *stats; /* not owned; counts how many there are, as `gauge`; NULL: nobody does */
-    enum stats_id gauge;
+/* What a box keeps open from one job to the next: opening costs more than what is done with it. */
+struct box_files {
+    /* His who is at work. */
+    struct gproc_lock lock; /* rests in between */
+    struct gproc_mailbox mailbox;
+    /* Protected by the box's mutex: what was open last. While it is what it was, it can be opened. */
+    struct gproc_identity known_lock;
+    struct gproc_identity known_mailbox;
+    int known_access; /* to the mailbox */
 };
 
 struct box {
@@ -54,6 +61,9 @@ struct box {
     /* Protected by boxes.mutex. */
     struct box *next;
     size_t users_count;
+    struct box *next_resting; /* see boxes.h */
+    struct box **link_resting;
+    int64_t rests_since_ms;
 
     pthread_mutex_t mutex;
     /* Protected by mutex. */
@@ -78,6 +88,7 @@ struct box {
     int64_t held_since_ms; /* while lock_is_held */
     /* Whom a lock file belongs to that has to be made while they wait. */
     struct gproc_creator waiter;
+    struct box_files *files; /* owned; or NULL. Changed by who is at work, or when nobody uses it */
 
     /* Protected by the keeper's mutex. */
     struct box *next_watched;
@@ -96,45 +107,29 @@ struct box {
     uint64_t counted_messages;  /* how many of those in flight have been counted */
 };
 
-enum {
-    BOXES_BUCKETS_COUNT = 4096,
-};
-
-struct boxes {
-    pthread_mutex_t mutex;
-    /* Protected by mutex. */
-    struct box *buckets[BOXES_BUCKETS_COUNT];
-    size_t unused_count; /* boxes that are kept though nobody uses them */
-};
-
-void boxes_init(struct boxes *boxes);
-
-/* Frees all boxes, and the files that are still open; no thread may be left that uses one. */
-void boxes_release(struct boxes *boxes);
-
-/* Calls `each` for every box there is; others may come and go meanwhile. */
-void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
-
-/* The box of `pid`, with a reference for the caller; NULL: no memory. */
-struct box *box_get(struct gprocfs *fs, pid_t pid);
-struct box *box_again(struct box *box); /* another reference */
-
-/* The box of `pid` if there is one, with a reference for the caller; else NULL. */
-struct box *box_find(struct gprocfs *fs, pid_t pid);
-
-/* Gives a reference back. A box that nobody uses stays while it is worth something: in flight, or
- * measured. */
-void box_put(struct box *box);
-
 /* Gives a job in; it is done, put aside or left for another thread when this returns. `job` may be
  * on the stack. */
 void box_submit(struct job *job);
 
 /*
  * Takes the mailbox's lock for the job at work. 0, or -EWOULDBLOCK: return JOB_NEEDS_LOCK, or call
- * box_lock_is_held(); or the error to answer.
+ * box_lock_is_held(); or the error to answer. From then on `box->files` is there.
  */
-int box_lock(struct job *job, struct gproc_lock *lock);
+int box_lock(struct job *job);
+void box_unlock(struct box *box);
+
+/*
+ * Whether somebody holds the lock, without waiting: 0, -EWOULDBLOCK, or why it cannot be had. By
+ * anybody; where another is at work, he will find out. `creator` as for gproc_lock_take().
+ */
+int box_try_lock(struct box *box, struct gproc_creator creator);
+
+/* Brings the measure up to date, as gproc_measure_update(). By whoever is at work. */
+int box_measure(struct box *box, struct stat *status);
+
+/* Whether a file with this status has been open here, just as it is. Looked at by anybody. */
+bool box_knows_mailbox(struct box *box, const struct stat *status, int access);
+bool box_knows_lock(struct box *box, const struct stat *status);
 
 /* The job at work could not have the lock, and does not wait for it. Whoever polls is told when it is
  * free. */
@@ -154,6 +149,9 @@ bool box_base_is_taken(const struct box *box);
 /* Somebody was told so, and looks the name up again: for a while it gets nodes of its own. Call with
  * the mutex held. */
 void box_shun_base(struct box *box);
+
+/* Whether that is so still. Call with the mutex held, or where nobody uses the box. */
+bool box_is_shunned(const struct box *box);
 
 /* Whether who looks the name up is to get a node of his own. */
 bool box_base_is_shunned(struct box *box);
@@ -181,9 +179,9 @@ void box_lock_is_free(struct box *box);
  * box is stuck. */
 void box_lock_timed_out(struct box *box, int error);
 
-/* For the keeper: it has been held too long for those that hold the directory meanwhile. They are
- * answered -ETIMEDOUT. */
-void box_let_go_of_directory(struct box *box);
+/* For the keeper: it has been held too long for those that hold the directory meanwhile, or, where
+ * several collect through the first node, its inode (fsync). They are answered -ETIMEDOUT. */
+void box_let_others_pass(struct box *box);
 
 /* Answers an interrupted job that has been taken out of its queue. */
 void box_abandon(struct job *job);

@@ -41,6 +41,24 @@ static int enlist(struct handle *handle, struct tree_node node)
     return taken ? -ESTALE : 0;
 }
 
+/*
+ * Whoever writes through the first node while the lock is held has the kernel hold the inode's lock,
+ * and then who removes or renames the name waits where no signal reaches him. Names are looked up
+ * again from the moment that the lock is found held: so that is found out here, and not by the
+ * write, or else the next rm could come in between.
+ */
+static int find_out_held(struct box *box, struct gproc_creator creator)
+{
+    int result = box_try_lock(box, creator);
+
+    if (result != -EWOULDBLOCK)
+        return result;
+    (void)pthread_mutex_lock(&box->mutex);
+    box_shun_base(box);
+    (void)pthread_mutex_unlock(&box->mutex);
+    return -ESTALE;
+}
+
 int handle_new(struct box *box, struct tree_node node, int open_flags, struct gproc_creator creator,
                struct access_grant grant, struct handle **handle)
 {
@@ -65,6 +83,8 @@ int handle_new(struct box *box, struct tree_node node, int open_flags, struct gp
         made->picture = picture_share(box, node);
         result = made->picture != NULL ? 0 : -ENOMEM;
     }
+    if (result == 0 && made->writes && !made->collects && node.picture == 0)
+        result = find_out_held(box, creator);
     if (result == 0)
         result = enlist(made, node);
     if (result < 0) {

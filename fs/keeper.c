@@ -15,11 +15,13 @@ enum {
     PAUSE_MOST_NS = 10 * 1000 * 1000,
     /*
      * The kernel holds its lock on the directory while it waits for an unlink, and with it holds
-     * everybody up who makes or looks up a mailbox. A lock that is held this long is stuck or as
+     * everybody up who makes or looks up a mailbox; and that on the inode while it waits for an fsync,
+     * with everybody who syncs another file of it. A lock that is held this long is stuck or as
      * good as.
      */
-    DIRECTORY_WAIT_MS = 50,
-    POLL_INTERVAL_MS = 100, /* of mailboxes that cannot be watched */
+    OTHERS_WAIT_MS = 50,
+    POLL_INTERVAL_MS = 100,  /* of mailboxes that cannot be watched */
+    REST_INTERVAL_MS = 1000, /* between looks at files that nobody uses */
 };
 
 static const int64_t ns_per_ms = 1000 * 1000;
@@ -102,6 +104,12 @@ void keeper_abandon(struct keeper *keeper, struct job *job)
     wake(keeper);
 }
 
+void keeper_rest(struct keeper *keeper)
+{
+    if (!atomic_exchange(&keeper->boxes_rest, true))
+        wake(keeper);
+}
+
 static struct box *pop_watched(struct box **list)
 {
     struct box *box = *list;
@@ -146,12 +154,12 @@ static bool look_at(struct keeper *keeper, struct box *box)
     stuck = box->stuck;
     held_ms = keeper_now_ms() - box->held_since_ms;
     late = timeout_ms > 0 && !stuck && held_ms >= timeout_ms;
-    long_held = held_ms >= DIRECTORY_WAIT_MS;
+    long_held = held_ms >= OTHERS_WAIT_MS;
     if (!waits && !owes && !stuck)
         box->lock_is_held = false; /* nobody is left who waits; the next one counts anew */
     (void)pthread_mutex_unlock(&box->mutex);
     if (waits && long_held)
-        box_let_go_of_directory(box);
+        box_let_others_pass(box);
     if (waits && late) {
         log_mailbox(box->pid, "its lock is held by a process that does not give it back",
                     -ETIMEDOUT);
@@ -357,8 +365,22 @@ static int64_t sooner(int64_t one_ns, int64_t other_ns)
 struct times {
     int64_t locks_ns;
     int64_t mail_ns;
+    int64_t rest_ns;
     int64_t pause_ns; /* between looks at locks */
 };
+
+/* Files that nobody uses any more are closed. */
+static void close_rested(struct keeper *keeper, struct times *times)
+{
+    if (times->rest_ns >= 0 && now_ns() >= times->rest_ns) {
+        times->rest_ns = -1;
+        atomic_store(&keeper->boxes_rest, false); /* first: who comes meanwhile says so again */
+        if (boxes_close_rested(&keeper->fs->boxes))
+            atomic_store(&keeper->boxes_rest, true);
+    }
+    if (times->rest_ns < 0 && atomic_load(&keeper->boxes_rest))
+        times->rest_ns = now_ns() + REST_INTERVAL_MS * ns_per_ms;
+}
 
 /* What is due of the things that have no event. */
 static void look_at_what_is_due(struct keeper *keeper, struct times *times, bool fresh)
@@ -381,6 +403,7 @@ static void look_at_what_is_due(struct keeper *keeper, struct times *times, bool
         times->locks_ns = keeper->watched != NULL ? now_ns() + times->pause_ns : -1;
         (void)pthread_mutex_unlock(&keeper->mutex);
     }
+    close_rested(keeper, times);
     if (times->mail_ns >= 0 && now_ns() >= times->mail_ns)
         look_for_mail(keeper);
     if (keeper->polled == NULL && !keeper->is_unsure)
@@ -392,7 +415,7 @@ static void look_at_what_is_due(struct keeper *keeper, struct times *times, bool
 static void *keep(void *context)
 {
     struct keeper *keeper = context;
-    struct times times = {-1, -1, PAUSE_LEAST_NS};
+    struct times times = {-1, -1, -1, PAUSE_LEAST_NS};
     bool stopping;
 
     do {
@@ -414,7 +437,8 @@ static void *keep(void *context)
         attend_all(keeper, attended);
         look_at_what_is_due(keeper, &times, fresh);
         if (!stopping)
-            sleep_until_woken(keeper, sooner(times.locks_ns, times.mail_ns));
+            sleep_until_woken(keeper,
+                              sooner(sooner(times.locks_ns, times.mail_ns), times.rest_ns));
     } while (!stopping);
     return NULL;
 }
@@ -431,6 +455,7 @@ int keeper_start(struct keeper *keeper, struct gprocfs *fs)
     keeper->attended = NULL;
     keeper->polled = NULL;
     keeper->is_unsure = false;
+    atomic_store(&keeper->boxes_rest, false);
     keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (keeper->wake_fd < 0)
         return -errno;
@@ -470,4 +495,5 @@ void keeper_release(struct keeper *keeper)
     gproc_watch_release(&keeper->mail); /* the boxes it watched go with all others */
     (void)pthread_mutex_destroy(&keeper->mutex);
     (void)close(keeper->wake_fd);
+    keeper->wake_fd = -1; /* what becomes of boxes from now on wakes nobody */
 }

@@ -15,6 +15,7 @@
 #define GPROCFS_KEEPER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +36,8 @@ struct keeper {
     struct job *abandoned;
     struct box *watched;  /* with a reference each */
     struct box *attended; /* likewise */
+    /* A box may rest with files open (see boxes.h): it is looked at about once a second. */
+    atomic_bool boxes_rest;
     /* The keeper's alone. */
     struct gproc_watch mail;
     bool is_unsure;     /* not all that is watched could be followed */
@@ -63,6 +66,9 @@ void keeper_attend(struct keeper *keeper, struct box *box, bool tell);
 /* The job was interrupted and is in no queue any more: it is the keeper's. Safe inside libfuse's
  * callback. */
 void keeper_abandon(struct keeper *keeper, struct job *job);
+
+/* A box rests now with files open. */
+void keeper_rest(struct keeper *keeper);
 
 /* Milliseconds of a clock that only goes forward. */
 int64_t keeper_now_ms(void);

@@ -77,7 +77,7 @@ static void show_through(struct tree_node node, struct stat *attributes)
 static int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
 {
     uint64_t payload_bytes = 0, disk_bytes = 0;
-    int result = gproc_measure_update(&box->measure, &box->fs->mailboxes, box->pid, attributes);
+    int result = box_measure(box, attributes);
 
     if (result == 0)
         attributes->st_size = (off_t)box->measure.payload_bytes;
@@ -237,28 +237,23 @@ void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
 /* Empties the mailbox and what is in flight. */
 static enum job_result answer_clear(struct job *job)
 {
-    struct gproc_mailbox mailbox;
-    struct gproc_lock lock;
-    int result = box_lock(job, &lock);
+    int result = box_lock(job);
 
     if (result == -EWOULDBLOCK)
         return JOB_NEEDS_LOCK;
     if (result == 0) {
-        result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDWR);
-        if (result == -EACCES) /* clearing needs no more than writing */
-            result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_WRONLY);
-        if (result == 0) {
-            if (gproc_inflight_is_unsettled(&job->box->inflight))
-                result = gproc_inflight_settle(&job->box->inflight, &mailbox);
-            if (result == 0)
-                result = gproc_inflight_clear(&job->box->inflight);
-            if (result == 0)
-                result = gproc_mailbox_clear(&mailbox);
-            if (result == 0)
-                pictures_emptied(job->box);
-            gproc_mailbox_close(&mailbox);
-        }
-        gproc_lock_release(&lock);
+        struct gproc_mailbox *mailbox = &job->box->files->mailbox;
+
+        result = gproc_mailbox_reopen(mailbox, &job->fs->mailboxes, O_WRONLY);
+        if (result == 0 && gproc_inflight_is_unsettled(&job->box->inflight))
+            result = gproc_inflight_settle(&job->box->inflight, mailbox);
+        if (result == 0)
+            result = gproc_inflight_clear(&job->box->inflight);
+        if (result == 0)
+            result = gproc_mailbox_clear(mailbox);
+        if (result == 0)
+            pictures_emptied(job->box);
+        box_unlock(job->box);
     }
     if (result < 0) {
         log_mailbox(job->box->pid, "cannot clear it", result);
@@ -398,8 +393,7 @@ void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
 
 static enum job_result answer_remove(struct job *job)
 {
-    struct gproc_lock lock;
-    int result = box_lock(job, &lock);
+    int result = box_lock(job);
 
     if (result == -EWOULDBLOCK)
         return JOB_NEEDS_LOCK;
@@ -410,8 +404,9 @@ static enum job_result answer_remove(struct job *job)
         if (result == 0) {
             pictures_emptied(job->box);
             gproc_measure_init(&job->box->measure); /* a box is kept for what it has measured */
+            gproc_mailbox_close(&job->box->files->mailbox);
         }
-        gproc_lock_release(&lock);
+        box_unlock(job->box);
     }
     (void)job_reply_error(job, result);
     return JOB_DONE;

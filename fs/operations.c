@@ -128,23 +128,19 @@ static unsigned int flags_of(const struct handle *handle)
 static int open_handle(fuse_req_t req, struct tree_node node, const struct stat *made,
                        struct fuse_file_info *info)
 {
-    struct gprocfs *fs = fs_of(req);
     struct access_grant grant;
     struct handle *handle;
-    struct box *box;
-    int result = access_open(fs, req, node, info->flags, made, &grant);
+    struct box *box = box_get(fs_of(req), node.pid);
+    int result;
 
-    if (result < 0)
-        return result;
-    box = box_get(fs, node.pid);
     if (box == NULL)
         return -ENOMEM;
+    result = access_open(box, req, node, info->flags, made, &grant);
     /* A shell ignores the error of the close that would send: it hears that of open. */
-    if ((info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box)) {
-        box_put(box);
-        return -ETIMEDOUT;
-    }
-    result = handle_new(box, node, info->flags, access_creator(req), grant, &handle);
+    if (result == 0 && (info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box))
+        result = -ETIMEDOUT;
+    if (result == 0)
+        result = handle_new(box, node, info->flags, access_creator(req), grant, &handle);
     if (result < 0) {
         box_put(box);
         return result;
@@ -273,13 +269,16 @@ static void op_flush(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *in
     if (is_report(inode))
         refuse(req, 0);
     else
-        send_flush(handle_of(info), req);
+        send_flush(handle_of(info), req, false);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t inode, int data_only, struct fuse_file_info *info)
 {
     (void)data_only;
-    op_flush(req, inode, info);
+    if (is_report(inode))
+        refuse(req, 0);
+    else
+        send_flush(handle_of(info), req, true);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)

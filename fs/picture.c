@@ -208,24 +208,22 @@ static int look_with_lock(struct job *job, struct picture *picture,
                           const struct gproc_trail_visitor *visitor)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
-    struct gproc_mailbox mailbox;
-    struct gproc_lock lock;
+    struct gproc_mailbox *mailbox;
     int result;
 
-    if (job->fs->read_only || box_lock(job, &lock) < 0)
+    if (job->fs->read_only || box_lock(job) < 0)
         return 0; /* another time */
-    result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid,
-                                gproc_inflight_is_unsettled(inflight) ? O_RDWR : O_RDONLY);
-    if (result == 0) {
-        if (gproc_inflight_is_unsettled(inflight))
-            result = gproc_inflight_settle(inflight, &mailbox);
+    mailbox = &job->box->files->mailbox;
+    result = gproc_mailbox_reopen(mailbox, &job->fs->mailboxes,
+                                  gproc_inflight_is_unsettled(inflight) ? O_RDWR : O_RDONLY);
+    if (result == 0 && gproc_inflight_is_unsettled(inflight)) {
+        result = gproc_inflight_settle(inflight, mailbox);
         if (result == 0)
-            result = gproc_mailbox_refresh(&mailbox);
-        if (result == 0)
-            result = gproc_trail_go(&picture->trail, inflight, &mailbox, true, visitor);
-        gproc_mailbox_close(&mailbox);
+            result = gproc_mailbox_refresh(mailbox);
     }
-    gproc_lock_release(&lock);
+    if (result == 0)
+        result = gproc_trail_go(&picture->trail, inflight, mailbox, true, visitor);
+    box_unlock(job->box);
     return result < 0 && result != -ENOENT ? result : 0;
 }
 

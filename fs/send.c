@@ -176,24 +176,21 @@ static void note_sent(const struct job *job)
 /* The append itself: at work on the box. */
 static enum job_result append(struct job *job)
 {
-    struct gproc_mailbox mailbox;
-    struct gproc_lock lock;
-    int result = box_lock(job, &lock);
+    int result = box_lock(job);
 
     if (result == -EWOULDBLOCK)
         return JOB_NEEDS_LOCK;
     if (result == 0) {
+        struct gproc_mailbox *mailbox = &job->box->files->mailbox;
+
         /* It was there at open; if it has been deleted since, it is made again. */
-        result = gproc_mailbox_create(&mailbox, &job->fs->mailboxes, job->box->pid, O_WRONLY,
-                                      job->mode, job->creator);
-        if (result >= 0) {
-            if (result == 0) /* not made just now: it may be another one than was opened */
-                result = access_again(&job->handle->grant, job->req, &mailbox.status, ACCESS_SEND);
-            if (result >= 0)
-                result = gproc_mailbox_append(&mailbox, job->sender, job->data, job->size_bytes);
-            gproc_mailbox_close(&mailbox);
-        }
-        gproc_lock_release(&lock);
+        result = gproc_mailbox_recreate(mailbox, &job->fs->mailboxes, O_WRONLY, job->mode,
+                                        job->creator);
+        if (result == 0) /* not made just now: it may be another one than was opened */
+            result = access_again(&job->handle->grant, job->req, &mailbox->status, ACCESS_SEND);
+        if (result >= 0)
+            result = gproc_mailbox_append(mailbox, job->sender, job->data, job->size_bytes);
+        box_unlock(job->box);
     }
     if (result == 0)
         note_sent(job);
@@ -330,7 +327,7 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
         (void)fuse_reply_write(req, size_bytes);
 }
 
-void send_flush(struct handle *handle, fuse_req_t req)
+void send_flush(struct handle *handle, fuse_req_t req, bool syncs)
 {
     struct collected *collected = &handle->collected;
     struct job job;
@@ -352,6 +349,7 @@ void send_flush(struct handle *handle, fuse_req_t req)
         return;
     }
     job = append_job(handle, req);
+    job.holds_inode = syncs && handle->takes_base;
     hand_over(handle, &job);
     (void)pthread_mutex_unlock(&handle->mutex);
     box_submit(&job);

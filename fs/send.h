@@ -14,6 +14,7 @@
 
 #define FUSE_USE_VERSION 314
 #include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -23,8 +24,9 @@
 void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t size_bytes,
                 off_t offset);
 
-/* Sends what has been collected, if anything. From a task that was killed: throws it away. */
-void send_flush(struct handle *handle, fuse_req_t req);
+/* Sends what has been collected, if anything. From a task that was killed: throws it away. `syncs`:
+ * for fsync, during which the kernel holds the inode. */
+void send_flush(struct handle *handle, fuse_req_t req, bool syncs);
 
 /* The collected message is `size_bytes` long from now on. 0, or -EFBIG, -ENOSPC, -ENOMEM. Answers
  * nothing. */

@@ -372,8 +372,8 @@ static int answer_directly(struct job *job, struct gproc_mailbox *mailbox,
     pictures_emptied(job->box);
     result = gproc_mailbox_clear(mailbox);
     if (result == 0)
-        result = gproc_mailbox_refresh(mailbox);
-    if (result < 0)
+        mailbox->status.st_size = 0;
+    else
         log_mailbox(job->box->pid, "cannot empty it: its messages will be seen again", result);
     return answers ? 1 : result;
 }
@@ -423,24 +423,18 @@ static int take_all(struct job *job, struct gproc_mailbox *mailbox)
 static int take_under_lock(struct job *job)
 {
     struct gproc_inflight *inflight = &job->box->inflight;
-    struct gproc_mailbox mailbox;
-    int result = gproc_mailbox_open(&mailbox, &job->fs->mailboxes, job->box->pid, O_RDWR);
+    struct gproc_mailbox *mailbox = &job->box->files->mailbox;
+    int result = gproc_mailbox_reopen(mailbox, &job->fs->mailboxes, O_RDWR);
 
-    if (gproc_inflight_is_unsettled(inflight) && (result == 0 || result == -ENOENT)) {
-        int settled = gproc_inflight_settle(inflight, result == 0 ? &mailbox : NULL);
-
-        if (result == 0)
-            gproc_mailbox_close(&mailbox);
-        return settled;
-    }
+    if (gproc_inflight_is_unsettled(inflight) && (result == 0 || result == -ENOENT))
+        return gproc_inflight_settle(inflight, result == 0 ? mailbox : NULL);
     if (result < 0)
         return result == -ENOENT ? 0 : result;
-    if (mailbox.status.st_size > 0) {
-        result = take_directly(job, &mailbox);
-        if (result == 0 && mailbox.status.st_size > 0)
-            result = take_all(job, &mailbox);
+    if (mailbox->status.st_size > 0) {
+        result = take_directly(job, mailbox);
+        if (result == 0 && mailbox->status.st_size > 0)
+            result = take_all(job, mailbox);
     }
-    gproc_mailbox_close(&mailbox);
     return result;
 }
 
@@ -558,7 +552,6 @@ static enum job_result read_next(struct job *job)
         return JOB_DONE;
     }
     for (;;) {
-        struct gproc_lock lock;
         bool look_below;
         int result = pick_up_first(job, &look_below);
 
@@ -570,12 +563,12 @@ static enum job_result read_next(struct job *job)
         }
         if (!look_below)
             return answer_nothing(job);
-        result = box_lock(job, &lock);
+        result = box_lock(job);
         if (result == -EWOULDBLOCK)
             return answer_locked(job);
         if (result == 0) {
             result = take_under_lock(job);
-            gproc_lock_release(&lock);
+            box_unlock(job->box);
         }
         if (result == 1)
             return JOB_DONE;
@@ -617,7 +610,7 @@ static int is_readable(struct job *job)
         return result;
     if (box_knows_lock_held(job->box))
         return 0; /* nobody can have it; when it is free it will be told */
-    result = gproc_measure_update(measure, &job->fs->mailboxes, job->box->pid, &status);
+    result = box_measure(job->box, &status);
     if (result < 0)
         return result == -ENOENT ? 0 : result;
     return shows_envelopes(job) ? measure->messages_count > 0 : measure->payload_bytes > 0;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,6 +131,7 @@ int gproc_lock_take(struct gproc_lock *lock, struct gproc_place *locks, pid_t pi
             result = gproc_place_names(locks, name, &status);
             if (result == 1) {
                 lock->fd = fd;
+                lock->file = gproc_identity_of(&status);
                 return 0;
             }
         }
@@ -141,6 +143,38 @@ int gproc_lock_take(struct gproc_lock *lock, struct gproc_place *locks, pid_t pi
             return result;
     }
     return -EBUSY;
+}
+
+void gproc_lock_init(struct gproc_lock *lock)
+{
+    lock->fd = -1;
+}
+
+int gproc_lock_stat(const struct gproc_place *locks, pid_t pid, struct stat *status)
+{
+    char name[GPROC_NAME_BYTES];
+
+    gproc_lock_name(pid, name);
+    return gproc_place_stat(locks, name, status);
+}
+
+int gproc_lock_retake(struct gproc_lock *lock, struct gproc_place *locks, pid_t pid,
+                      struct gproc_creator creator, int64_t wait_ms)
+{
+    if (lock->fd >= 0) {
+        bool locked = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
+        struct stat status;
+
+        if (gproc_lock_stat(locks, pid, &status) == 0 &&
+            gproc_identity_is(&lock->file, &status)) {
+            if (locked)
+                return 0;
+            if (wait_ms == GPROC_WAIT_NONE)
+                return -EWOULDBLOCK;
+        }
+        gproc_lock_release(lock);
+    }
+    return gproc_lock_take(lock, locks, pid, creator, wait_ms);
 }
 
 int gproc_lock_probe(struct gproc_place *locks, pid_t pid, struct gproc_creator creator)
@@ -157,13 +191,18 @@ int gproc_lock_probe(struct gproc_place *locks, pid_t pid, struct gproc_creator 
     return 0;
 }
 
+void gproc_lock_rest(struct gproc_lock *lock)
+{
+    if (lock->fd >= 0)
+        (void)flock(lock->fd, LOCK_UN); /* cannot fail, be it held or not */
+}
+
 void gproc_lock_release(struct gproc_lock *lock)
 {
-    if (lock->fd >= 0) {
-        /* Closing alone would not do: a child forked meanwhile has the open file too, until it
-         * execs or exits. */
-        (void)flock(lock->fd, LOCK_UN); /* cannot fail for a lock that is held */
+    /* Closing alone would not do: a child forked meanwhile has the open file too, until it execs or
+     * exits. */
+    gproc_lock_rest(lock);
+    if (lock->fd >= 0)
         (void)close(lock->fd);
-    }
     lock->fd = -1;
 }

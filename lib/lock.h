@@ -9,6 +9,10 @@
  *
  * A lock is held by the open file, not by a thread: it goes with its descriptor, also when the
  * process is killed. Distinct locks are independent; one lock is used by one thread at a time.
+ *
+ * Opening the file costs more than locking it. Who takes the same lock again and again lets it rest
+ * in between: given back, with the file still open. After a fork only one of the two processes may
+ * retake such a lock: for the kernel they are one holder.
  */
 #ifndef GPROC_LOCK_H
 #define GPROC_LOCK_H
@@ -24,7 +28,8 @@ enum {
 };
 
 struct gproc_lock {
-    int fd; /* owned while the lock is held, else -1 */
+    int fd;                     /* owned while the lock is held or rests, else -1 */
+    struct gproc_identity file; /* what that is of */
 };
 
 /* Whom a file belongs to that has to be created: (uid_t)-1 and (gid_t)-1 leave it to the kernel. */
@@ -49,10 +54,26 @@ extern const struct gproc_creator gproc_creator_self;
 int gproc_lock_take(struct gproc_lock *lock, struct gproc_place *locks, pid_t pid,
                     struct gproc_creator creator, int64_t wait_ms);
 
+/* One that neither is held nor rests. */
+void gproc_lock_init(struct gproc_lock *lock);
+
+/*
+ * The same as gproc_lock_take() for a lock that may rest, and errors as there; but one that rests is
+ * taken without opening its file, where the path still names it and nothing about it has changed.
+ */
+int gproc_lock_retake(struct gproc_lock *lock, struct gproc_place *locks, pid_t pid,
+                      struct gproc_creator creator, int64_t wait_ms);
+
+/* Gives it back, and lets it rest. A lock that is not held is left alone. */
+void gproc_lock_rest(struct gproc_lock *lock);
+
+/* What stat says of the lock file, by its path. 0, -ENOENT, or another negative errno. */
+int gproc_lock_stat(const struct gproc_place *locks, pid_t pid, struct stat *status);
+
 /* Opens, and creates, the lock file without taking the lock: whether we may. 0, or as above. */
 int gproc_lock_probe(struct gproc_place *locks, pid_t pid, struct gproc_creator creator);
 
-/* Gives it back. A lock that is not held is left alone. */
+/* Gives it back, and closes its file. A lock that is not held is left alone. */
 void gproc_lock_release(struct gproc_lock *lock);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -42,6 +42,7 @@ static int open_once(struct gproc_mailbox *mailbox, const struct gproc_place *di
 {
     int result;
 
+    mailbox->access = flags & O_ACCMODE;
     mailbox->fd = openat(directory->fd, name, flags | OPEN_FLAGS, mode);
     if (mailbox->fd < 0)
         return -errno;
@@ -126,6 +127,69 @@ int gproc_mailbox_create(struct gproc_mailbox *mailbox, struct gproc_place *dire
     return -EBUSY;
 }
 
+void gproc_mailbox_init(struct gproc_mailbox *mailbox, pid_t pid)
+{
+    memset(mailbox, 0, sizeof(*mailbox));
+    mailbox->fd = -1;
+    mailbox->pid = pid;
+}
+
+bool gproc_mailbox_is_open(const struct gproc_mailbox *mailbox, const struct stat *status,
+                           int access)
+{
+    struct gproc_identity identity = gproc_identity_of(&mailbox->status);
+
+    return mailbox->fd >= 0 && (mailbox->access == access || mailbox->access == O_RDWR) &&
+           gproc_identity_is(&identity, status);
+}
+
+/* Whether it is open already; if so its status is fresh, else it is closed. */
+static bool is_kept(struct gproc_mailbox *mailbox, const struct gproc_place *directory, int access)
+{
+    struct stat status;
+
+    if (mailbox->fd < 0)
+        return false;
+    if (gproc_mailbox_find(directory, mailbox->pid, &status) == 0 &&
+        gproc_mailbox_is_open(mailbox, &status, access)) {
+        mailbox->status = status;
+        return true;
+    }
+    gproc_mailbox_close(mailbox);
+    return false;
+}
+
+/* Whether less than reading and writing may do. */
+static bool may_less(int error)
+{
+    return error == -EACCES || error == -EPERM || error == -EROFS;
+}
+
+int gproc_mailbox_reopen(struct gproc_mailbox *mailbox, struct gproc_place *directory, int access)
+{
+    int result;
+
+    if (is_kept(mailbox, directory, access))
+        return 0;
+    result = gproc_mailbox_open(mailbox, directory, mailbox->pid, O_RDWR);
+    if (may_less(result) && access != O_RDWR)
+        result = gproc_mailbox_open(mailbox, directory, mailbox->pid, access);
+    return result;
+}
+
+int gproc_mailbox_recreate(struct gproc_mailbox *mailbox, struct gproc_place *directory, int access,
+                           mode_t mode, struct gproc_creator creator)
+{
+    int result;
+
+    if (is_kept(mailbox, directory, access))
+        return 0;
+    result = gproc_mailbox_create(mailbox, directory, mailbox->pid, O_RDWR, mode, creator);
+    if (may_less(result) && access != O_RDWR)
+        result = gproc_mailbox_create(mailbox, directory, mailbox->pid, access, mode, creator);
+    return result;
+}
+
 void gproc_mailbox_close(struct gproc_mailbox *mailbox)
 {
     if (mailbox->fd >= 0)
@@ -149,6 +213,18 @@ int gproc_mailbox_stat(struct gproc_place *directory, pid_t pid, struct stat *st
         return result;
     if (fstatat(directory->fd, name, status, AT_SYMLINK_NOFOLLOW) < 0)
         return -errno;
+    return is_mailbox(status) ? 0 : -ENOENT;
+}
+
+int gproc_mailbox_find(const struct gproc_place *directory, pid_t pid, struct stat *status)
+{
+    char name[GPROC_NAME_BYTES];
+    int result;
+
+    gproc_mailbox_name(pid, name);
+    result = gproc_place_stat(directory, name, status);
+    if (result < 0)
+        return result;
     return is_mailbox(status) ? 0 : -ENOENT;
 }
 

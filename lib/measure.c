@@ -2,9 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 
-#include "mailbox.h"
 #include "scan.h"
 
 void gproc_measure_init(struct gproc_measure *measure)
@@ -34,13 +34,14 @@ static int count(struct gproc_measure *measure, const struct gproc_source *sourc
     return result;
 }
 
-int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory, pid_t pid,
-                         struct stat *status)
+int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory,
+                         const struct gproc_mailbox *kept, struct stat *status)
 {
-    struct gproc_mailbox mailbox;
+    struct gproc_mailbox mailbox = *kept;
+    bool is_kept;
     struct gproc_source source;
     enum gproc_imprint_change change;
-    int result = gproc_mailbox_stat(directory, pid, status);
+    int result = gproc_mailbox_stat(directory, kept->pid, status);
 
     if (result < 0) {
         gproc_measure_init(measure);
@@ -53,7 +54,11 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
         measure->imprint.status = *status;
         return 0;
     }
-    result = gproc_mailbox_open(&mailbox, directory, pid, O_RDONLY);
+    is_kept = gproc_mailbox_is_open(kept, status, O_RDONLY);
+    if (is_kept)
+        mailbox.status = *status;
+    else
+        result = gproc_mailbox_open(&mailbox, directory, kept->pid, O_RDONLY);
     if (result < 0) {
         gproc_measure_init(measure);
         return result;
@@ -68,7 +73,8 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
         gproc_measure_init(measure);
     else
         measure->imprint.status = *status;
-    gproc_mailbox_close(&mailbox);
+    if (!is_kept)
+        gproc_mailbox_close(&mailbox);
     return result == -ENODATA
                ? 0
                : result; /* emptied while it was read: what is left will be counted next time */

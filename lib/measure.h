@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "imprint.h"
+#include "mailbox.h"
 #include "place.h"
 
 struct gproc_measure {
@@ -32,11 +33,12 @@ struct gproc_measure {
 void gproc_measure_init(struct gproc_measure *measure);
 
 /*
- * Brings the measure up to date, and says what stat says of the file. 0, or -ENOENT where there is
+ * Brings the measure up to date, and says what stat says of the file. `kept` is the mailbox if it is
+ * open already, which saves opening it, or is not open, or another one by now. 0, or -ENOENT where there is
  * no mailbox (the measure is that of an empty one then), -EACCES where it may not be read, what
  * open and pread say.
  */
-int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory, pid_t pid,
-                         struct stat *status);
+int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory,
+                         const struct gproc_mailbox *kept, struct stat *status);
 
 #endif

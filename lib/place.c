@@ -78,19 +78,48 @@ int gproc_place_renew(struct gproc_place *place)
     return error;
 }
 
-int gproc_place_names(const struct gproc_place *place, const char *name, const struct stat *status)
+int gproc_place_stat(const struct gproc_place *place, const char *name, struct stat *status)
 {
     char path[PATH_MAX];
     size_t directory_bytes = strlen(place->path);
     size_t name_bytes = strlen(name);
-    struct stat there;
 
     if (directory_bytes + 1 + name_bytes >= sizeof(path))
         return -ENAMETOOLONG;
     memcpy(path, place->path, directory_bytes);
     path[directory_bytes] = '/';
     memcpy(path + directory_bytes + 1, name, name_bytes + 1);
-    if (lstat(path, &there) < 0)
-        return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+    if (lstat(path, status) == 0)
+        return 0;
+    return errno == ENOTDIR ? -ENOENT : -errno;
+}
+
+int gproc_place_names(const struct gproc_place *place, const char *name, const struct stat *status)
+{
+    struct stat there;
+    int result = gproc_place_stat(place, name, &there);
+
+    if (result < 0)
+        return result == -ENOENT ? 0 : result;
     return there.st_dev == status->st_dev && there.st_ino == status->st_ino;
+}
+
+struct gproc_identity gproc_identity_of(const struct stat *status)
+{
+    struct gproc_identity identity = {
+        .device = status->st_dev,
+        .inode = status->st_ino,
+        .mode = status->st_mode,
+        .uid = status->st_uid,
+        .gid = status->st_gid,
+    };
+
+    return identity;
+}
+
+bool gproc_identity_is(const struct gproc_identity *identity, const struct stat *status)
+{
+    return identity->inode == status->st_ino && identity->device == status->st_dev &&
+           identity->mode == status->st_mode && identity->uid == status->st_uid &&
+           identity->gid == status->st_gid;
 }

@@ -17,6 +17,15 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+/* Which file it is, and who may open it: what open(2) judges by. */
+struct gproc_identity {
+    dev_t device;
+    ino_t inode;
+    mode_t mode;
+    uid_t uid;
+    gid_t gid;
+};
+
 struct gproc_place {
     char *path;  /* owned; without a slash at the end */
     mode_t mode; /* what the directory is created with, less the process's umask */
@@ -37,10 +46,19 @@ void gproc_place_release(struct gproc_place *place);
  * it was. */
 int gproc_place_renew(struct gproc_place *place);
 
+/* What stat says of `name` under the place's *path*. 0; -ENOENT, also where the directory is gone; or
+ * another negative errno. */
+int gproc_place_stat(const struct gproc_place *place, const char *name, struct stat *status);
+
 /*
  * Whether `name` under the place's *path* is the file that `status` describes.
  * 1 yes, 0 no (replaced, gone, or the directory is another one), or a negative errno.
  */
 int gproc_place_names(const struct gproc_place *place, const char *name, const struct stat *status);
+
+struct gproc_identity gproc_identity_of(const struct stat *status);
+
+/* Whether `status` is of that file, and whoever might open it then may now. */
+bool gproc_identity_is(const struct gproc_identity *identity, const struct stat *status);
 
 #endif

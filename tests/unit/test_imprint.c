@@ -213,9 +213,11 @@ static void test_imprint_of_no_file_is_that_of_no_file(void **state)
 static void expect_measure(struct fixture *fixture, struct gproc_measure *measure,
                            uint64_t messages_count, uint64_t payload_bytes)
 {
+    struct gproc_mailbox none;
     struct stat status;
 
-    assert_int_equal(gproc_measure_update(measure, &fixture->directory, PID, &status), 0);
+    gproc_mailbox_init(&none, PID);
+    assert_int_equal(gproc_measure_update(measure, &fixture->directory, &none, &status), 0);
     assert_int_equal(measure->messages_count, messages_count);
     assert_int_equal(measure->payload_bytes, payload_bytes);
     assert_int_equal(measure->imprint.status.st_size, status.st_size);
