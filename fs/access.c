@@ -68,10 +68,11 @@ int access_again(const struct access_grant *grant, fuse_req_t req, const struct 
 
 struct gproc_creator access_creator(fuse_req_t req)
 {
+    const struct gprocfs *fs = fuse_req_userdata(req);
     const struct fuse_ctx *caller = fuse_req_ctx(req);
     struct gproc_creator creator = {caller->uid, caller->gid};
 
-    return geteuid() == 0 ? creator : gproc_creator_self;
+    return fs->gives_away ? creator : gproc_creator_self;
 }
 
 /* What the mount as a whole and the view forbid. */

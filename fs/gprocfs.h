@@ -41,6 +41,7 @@ struct gprocfs {
     int64_t lock_timeout_ms;  /* 0: for ever */
     int64_t return_until_ms;  /* at the end of the mount: how long locks are waited for */
     bool live;
+    bool gives_away; /* we are root: what is made belongs to whom it was made for */
     bool read_only;
     _Atomic size_t collected_bytes; /* what all open files have collected */
     _Atomic uint32_t nodes_count;   /* how many nodes of their own have been given out */

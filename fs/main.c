@@ -258,6 +258,7 @@ static int set_up(struct gprocfs *fs, struct options *options)
     fs->read_most_bytes = (uint32_t)options->read_most_bytes;
     fs->lock_timeout_ms = (int64_t)options->lock_timeout_s * 1000;
     fs->live = options->live != 0;
+    fs->gives_away = geteuid() == 0;
     fs->read_only = options->read_only != 0;
     fs->mailboxes.fd = -1;
     fs->locks.fd = -1;

@@ -132,6 +132,32 @@ int gproc_send_as(struct gproc *gproc, pid_t to, int32_t sender, const void *pay
                   size_t payload_bytes, int wait_ms);
 
 /*
+ * One to whom many messages are sent. Its mailbox and its lock file stay open from one message to
+ * the next, which saves most of what a message costs; each time they are looked at under their paths,
+ * so it makes no difference when they are deleted or replaced, but that a deleted mailbox keeps its
+ * disk space until the next message or gproc_target_close(). Used by one thread at a time; after a
+ * fork both processes may use it.
+ */
+struct gproc_target;
+
+/*
+ * Opens nothing yet; then costs two descriptors. 0 and `*target`, to be closed by the caller and not
+ * to outlive `gproc`, or with `*target` untouched
+ *   -EINVAL  `to` is not positive
+ *   -ENOMEM
+ */
+int gproc_target_open(struct gproc *gproc, pid_t to, struct gproc_target **target);
+
+/* As gproc_send() and gproc_send_as(), with the same errors. */
+int gproc_target_send(struct gproc_target *target, const void *payload, size_t payload_bytes,
+                      int wait_ms);
+int gproc_target_send_as(struct gproc_target *target, int32_t sender, const void *payload,
+                         size_t payload_bytes, int wait_ms);
+
+/* Frees it. NULL is left alone. */
+void gproc_target_close(struct gproc_target *target);
+
+/*
  * Shows the messages that wait for `pid`, the oldest first, and takes none. They are copied under
  * the lock and shown after it was released, so `found` may take its time and may use this library.
  * `mail` is valid until it returns. Where it returns other than 0 that ends the showing. Memory:

@@ -197,12 +197,17 @@ void gproc_lock_rest(struct gproc_lock *lock)
         (void)flock(lock->fd, LOCK_UN); /* cannot fail, be it held or not */
 }
 
+void gproc_lock_abandon(struct gproc_lock *lock)
+{
+    if (lock->fd >= 0)
+        (void)close(lock->fd); /* nothing was written to it */
+    lock->fd = -1;
+}
+
 void gproc_lock_release(struct gproc_lock *lock)
 {
     /* Closing alone would not do: a child forked meanwhile has the open file too, until it execs or
      * exits. */
     gproc_lock_rest(lock);
-    if (lock->fd >= 0)
-        (void)close(lock->fd);
-    lock->fd = -1;
+    gproc_lock_abandon(lock);
 }

@@ -73,6 +73,9 @@ int gproc_lock_stat(const struct gproc_place *locks, pid_t pid, struct stat *sta
 /* Opens, and creates, the lock file without taking the lock: whether we may. 0, or as above. */
 int gproc_lock_probe(struct gproc_place *locks, pid_t pid, struct gproc_creator creator);
 
+/* Closes its file without giving it back: after a fork, for the process that does not go on with it. */
+void gproc_lock_abandon(struct gproc_lock *lock);
+
 /* Gives it back, and closes its file. A lock that is not held is left alone. */
 void gproc_lock_release(struct gproc_lock *lock);
 

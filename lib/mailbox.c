@@ -233,10 +233,13 @@ int gproc_mailbox_refresh(struct gproc_mailbox *mailbox)
     return fstat(mailbox->fd, &mailbox->status) < 0 ? -errno : 0;
 }
 
-/* Writes all of the frame at the end of the file, or says why not; may leave a part. */
-static int write_frame(int fd, struct iovec parts[2])
+/* Writes all of the frame at the end of the file, or says why not; may leave a part, of
+ * `*written_bytes`. */
+static int write_frame(int fd, struct iovec parts[2], off_t *written_bytes)
 {
     int first = 0;
+
+    *written_bytes = 0;
 
     /* A write ends early at 2 GiB, at a full disk or at a signal: the next one tells which. */
     while (first < 2) {
@@ -248,6 +251,7 @@ static int write_frame(int fd, struct iovec parts[2])
             return -errno;
         if (written == 0)
             return -EIO;
+        *written_bytes += written;
         while (first < 2 && (size_t)written >= parts[first].iov_len) {
             written -= (ssize_t)parts[first].iov_len;
             first++;
@@ -260,6 +264,14 @@ static int write_frame(int fd, struct iovec parts[2])
     return 0;
 }
 
+/* Takes the last bytes off the file again. */
+static int cut_off(int fd, off_t size_bytes)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+
+    return end < size_bytes ? -1 : ftruncate(fd, end - size_bytes);
+}
+
 int gproc_mailbox_append(struct gproc_mailbox *mailbox, int32_t sender, const void *payload,
                          size_t payload_bytes)
 {
@@ -268,7 +280,7 @@ int gproc_mailbox_append(struct gproc_mailbox *mailbox, int32_t sender, const vo
         {header, sizeof(header)},
         {(void *)payload, payload_bytes}, /* writev does not write to it */
     };
-    off_t end;
+    off_t written_bytes;
     int result;
 
     if (payload_bytes > GPROC_FRAME_PAYLOAD_MAX_BYTES)
@@ -277,11 +289,8 @@ int gproc_mailbox_append(struct gproc_mailbox *mailbox, int32_t sender, const vo
         gproc_frame_encode(header, sender, payload_bytes, gproc_checksum(payload, payload_bytes));
     if (result < 0)
         return result;
-    end = lseek(mailbox->fd, 0, SEEK_END);
-    if (end < 0)
-        return -errno;
-    result = write_frame(mailbox->fd, parts);
-    if (result < 0 && ftruncate(mailbox->fd, end) < 0)
+    result = write_frame(mailbox->fd, parts, &written_bytes);
+    if (result < 0 && written_bytes > 0 && cut_off(mailbox->fd, written_bytes) < 0)
         return -EUCLEAN;
     return result;
 }
