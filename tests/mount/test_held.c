@@ -434,8 +434,8 @@ static void await_free(struct mount *mount)
     assert_success(close(fd));
 }
 
-/* How long that takes while a writer waits for the lock. */
-static int64_t act_behind_a_writer_ms(struct mount *mount, enum act act)
+/* How long that takes while a writer waits for the lock, or at the moment when he comes to. */
+static int64_t act_behind_a_writer_ms(struct mount *mount, enum act act, bool at_once)
 {
     struct through_waiter sender;
     struct through_waiter other;
@@ -447,7 +447,8 @@ static int64_t act_behind_a_writer_ms(struct mount *mount, enum act act)
     snprintf(path_to_open, sizeof(path_to_open), "%s", through_box(mount, BOX));
     lock = take_lock(mount);
     sender = start_sender(mount, THROUGH_APPEND);
-    through_await_parked(mount, "lock", 1);
+    if (!at_once)
+        through_await_parked(mount, "lock", 1);
     act_to_do = act;
     took_ms = process_clock_ms();
     other = through_start(0, -1, act_on_path);
@@ -465,18 +466,54 @@ static int64_t act_behind_a_writer_ms(struct mount *mount, enum act act)
 /* They need the inode for a moment, which a write that waits would hold. */
 static void others_are_not_stuck_behind_a_writer_that_waits(void **state)
 {
-    enum { ENOUGH_MS = 1000 };
+    enum { ENOUGH_MS = 1000, ROUNDS = 6 };
     struct mount *mount = mount_of(state);
     int stuck = 0;
 
-    for (int act = 0; act < ACTS; act++) {
-        int64_t took_ms = act_behind_a_writer_ms(mount, (enum act)act);
+    for (int i = 0; i < ACTS * ROUNDS; i++) {
+        enum act act = (enum act)(i % ACTS);
+        int64_t took_ms = act_behind_a_writer_ms(mount, act, i >= ACTS);
 
         if (took_ms > ENOUGH_MS)
             print_message("%s took %lld ms\n", act_names[act], (long long)took_ms);
         stuck += took_ms > ENOUGH_MS;
     }
     assert_int_equal(stuck, 0);
+}
+
+static void write_and_sync(int fd, struct through_answer *answer)
+{
+    write_once(fd, answer);
+    if (answer->result < 0)
+        return;
+    answer->result = fsync(fd);
+    answer->error = errno;
+}
+
+/* The kernel holds the inode's lock during an fsync, and so the second one is where no signal
+ * reaches it. One alone may wait as long as it likes. */
+static void of_two_that_sync_under_a_held_lock_neither_waits_for_the_other(void **state)
+{
+    struct mount *mount = mount_of(state);
+    struct through_waiter waiters[2];
+    int fds[2];
+    int lock;
+
+    make_box(mount);
+    for (int i = 0; i < 2; i++)
+        fds[i] = through_open(mount, BOX, THROUGH_REPLACE);
+    lock = take_lock(mount);
+    for (int i = 0; i < 2; i++)
+        waiters[i] = through_start(0, fds[i], write_and_sync);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(through_expect_failure(&waiters[i]), ETIMEDOUT);
+    assert_success(close(fds[0]));
+    waiters[1] = through_start(0, fds[1], write_and_sync);
+    through_await_parked(mount, "lock", 1);
+    assert_success(close(lock));
+    through_expect_answer(&waiters[1], "");
+    assert_success(close(fds[1]));
+    behind_expect_texts(mount, BOX, "from a waiter", NULL);
 }
 
 static void inode_number_is_the_same_for_all_writers(void **state)
@@ -525,6 +562,7 @@ int main(void)
         MOUNT_TEST_WITH(waiting_appenders_die_at_once_in_any_order_and_send_nothing, &patient),
         MOUNT_TEST_WITH(waiting_writers_that_also_read_die_at_once_too, &patient),
         MOUNT_TEST_WITH(others_are_not_stuck_behind_a_writer_that_waits, &brief),
+        MOUNT_TEST_WITH(of_two_that_sync_under_a_held_lock_neither_waits_for_the_other, &patient),
         MOUNT_TEST_WITH(inode_number_is_the_same_for_all_writers, &patient),
     };
 
