@@ -34,10 +34,10 @@
 #include "boxes.h"
 #include "inflight.h"
 #include "job.h"
+#include "job_queue.h"
 #include "lock.h"
 #include "mailbox.h"
 #include "measure.h"
-#include "queue.h"
 
 struct gprocfs;
 struct picture;

@@ -46,7 +46,7 @@ struct job {
     bool takes_lock;      /* it will need the lock, so it queues behind those that wait for it */
     bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for
                              long */
-    bool holds_inode; /* ... on the inode of the first node, for a file that collects */
+    bool holds_inode;     /* ... on the inode of the first node, for a file that collects */
 
     /* What the request asks: each kind of job uses some. */
     off_t offset;

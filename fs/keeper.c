@@ -437,8 +437,7 @@ static void *keep(void *context)
         attend_all(keeper, attended);
         look_at_what_is_due(keeper, &times, fresh);
         if (!stopping)
-            sleep_until_woken(keeper,
-                              sooner(sooner(times.locks_ns, times.mail_ns), times.rest_ns));
+            sleep_until_woken(keeper, sooner(sooner(times.locks_ns, times.mail_ns), times.rest_ns));
     } while (!stopping);
     return NULL;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "look.h"
+#include "mailbox.h"
 #include "paths.h"
 #include "reply.h"
 

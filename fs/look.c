@@ -12,6 +12,7 @@
 #include "box.h"
 #include "log.h"
 #include "mailbox.h"
+#include "move.h"
 #include "picture.h"
 #include "reply.h"
 #include "send.h"

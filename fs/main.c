@@ -20,6 +20,7 @@
 
 #include "gprocfs.h"
 #include "log.h"
+#include "move.h"
 #include "notify.h"
 #include "operations.h"
 #include "options.h"

@@ -12,6 +12,7 @@
 #include "gprocfs.h"
 #include "log.h"
 #include "mailbox.h"
+#include "move.h"
 #include "spool.h"
 #include "table.h"
 #include "trail.h"

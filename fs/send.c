@@ -184,8 +184,8 @@ static enum job_result append(struct job *job)
         struct gproc_mailbox *mailbox = &job->box->files->mailbox;
 
         /* It was there at open; if it has been deleted since, it is made again. */
-        result = gproc_mailbox_recreate(mailbox, &job->fs->mailboxes, O_WRONLY, job->mode,
-                                        job->creator);
+        result =
+            gproc_mailbox_recreate(mailbox, &job->fs->mailboxes, O_WRONLY, job->mode, job->creator);
         if (result == 0) /* not made just now: it may be another one than was opened */
             result = access_again(&job->handle->grant, job->req, &mailbox->status, ACCESS_SEND);
         if (result >= 0)

@@ -6,6 +6,8 @@
  * messages of it that are in somebody's hands. A message is gone when it is delivered; given back,
  * it is the next one again.
  *
+ * Here they are handed out. How they come here and go back is in move.h, looking in walk.h.
+ *
  * Order: messages leave in the order in which they came. gproc_inflight_take() is only useful when
  * the queue is empty, or on the way back, else it would only move data early.
  *
@@ -14,8 +16,7 @@
  * back waits is it looked for, among those in hand of its segment.
  *
  * Memory: the scan's (see scan.h) and about a hundred bytes for each message in somebody's hands.
- * An inflight is used by one thread at a time. Functions that say "lock held" want the mailbox's
- * lock.
+ * An inflight is used by one thread at a time.
  */
 #ifndef GPROC_INFLIGHT_H
 #define GPROC_INFLIGHT_H
@@ -25,8 +26,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "imprint.h"
-#include "mailbox.h"
 #include "scan.h"
 #include "store.h"
 
@@ -55,50 +54,11 @@ struct gproc_inflight {
     uint64_t messages_count;
 };
 
-/* How far a walk through what is in flight has come. All zero: it has not begun. */
-struct gproc_inflight_mark {
-    uint64_t serial;         /* all up to this segment has been shown */
-    uint64_t partial_serial; /* of one that has been shown in part; 0: none */
-    off_t partial_offset;    /* all messages before this in it have been shown */
-    off_t damage_told;       /* damage before this in it has been shown */
-};
-
-/* Who is shown what is in flight. What is not 0 ends the walk, before what was to be shown. */
-struct gproc_inflight_visitor {
-    int (*message)(void *context, const struct gproc_source *source,
-                   const struct gproc_message *message);
-    /* Damaged bytes at `offset` of a segment's data; may be NULL. */
-    int (*damage)(void *context, off_t offset, off_t size_bytes);
-    void *context;
-};
-
 void gproc_inflight_init(struct gproc_inflight *inflight, struct gproc_store *store, pid_t pid);
 
 /* Closes everything. Files of what is left stay in the store; taken messages are no longer
  * anybody's. */
 void gproc_inflight_release(struct gproc_inflight *inflight);
-
-/*
- * Loads a segment that a dead mount left. 0; a segment that never became one is deleted and
- * forgotten. What open and pread say, -ENOMEM: then it counts as unsettled, and settling tries
- * again, so that nothing overtakes it, and nothing is taken whose copy it may be. -ENOMEM also: it
- * stays in the store, and the mailbox must not be used.
- */
-int gproc_inflight_load(struct gproc_inflight *inflight, uint64_t serial);
-
-/* Whether there is something whose move was cut off: gproc_inflight_settle() must come before all
- * else. */
-bool gproc_inflight_is_unsettled(const struct gproc_inflight *inflight);
-
-/*
- * Decides what became of those. Lock held; `mailbox` as for gproc_segment_resolve(); its status is
- * fresh again afterwards. 0 or a negative errno: then it may be tried again.
- */
-int gproc_inflight_settle(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox);
-
-/* Moves all that the mailbox holds behind what is here. Lock held; status fresh. 0; an error moves
- * nothing: -ECANCELED, where the store `is_ending`, or what copying and writing say. */
-int gproc_inflight_take(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox);
 
 /* The first message that is in nobody's hands: 1 and `*taken`, 0 where there is none, or a negative
  * errno. */
@@ -120,23 +80,8 @@ int gproc_inflight_deliver(struct gproc_inflight *inflight, struct gproc_taken *
 int gproc_inflight_deliver_all(struct gproc_inflight *inflight, struct gproc_taken *const *taken,
                                size_t count);
 
-/*
- * Shows the messages that have not been delivered, in order, from the mark on: also those in
- * somebody's hands, and those given back. Takes nothing. Damaged bytes among them are shown too,
- * but not those that were passed over with a delivery. The mark moves with each of them.
- * 0: all has been shown. 1: all before a segment that is unsettled. Or what the visitor returned;
- * -ENOMEM; what pread says.
- */
-int gproc_inflight_walk(const struct gproc_inflight *inflight, struct gproc_inflight_mark *mark,
-                        const struct gproc_inflight_visitor *visitor);
-
 /* The serial of the newest segment, or 0. */
 uint64_t gproc_inflight_newest(const struct gproc_inflight *inflight);
-
-/* Whether the segment was moved from the mailbox that left this imprint, with nothing but bytes
- * added in between: all before `resume` in it is what was seen before. */
-bool gproc_inflight_continues(const struct gproc_inflight *inflight, uint64_t serial,
-                              const struct gproc_imprint *imprint);
 
 /*
  * Whether something is in flight from a mailbox of another owner than `uid`: the mailbox was
@@ -160,13 +105,5 @@ int gproc_inflight_measure(struct gproc_inflight *inflight, uint64_t *payload_by
 
 /* Throws everything away that is in nobody's hands. 0 or a negative errno. */
 int gproc_inflight_clear(struct gproc_inflight *inflight);
-
-/*
- * Puts everything back into the mailbox, in front of what is there, also what is in somebody's
- * hands: those messages are no longer theirs. Lock held; status fresh. 0; on an error all is still
- * in flight, and maybe unsettled. -ENOBUFS: GPROC_SEGMENT_HOLES_COUNT mounts died and left
- * something here.
- */
-int gproc_inflight_return(struct gproc_inflight *inflight, struct gproc_mailbox *mailbox);
 
 #endif

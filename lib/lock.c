@@ -165,8 +165,7 @@ int gproc_lock_retake(struct gproc_lock *lock, struct gproc_place *locks, pid_t 
         bool locked = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
         struct stat status;
 
-        if (gproc_lock_stat(locks, pid, &status) == 0 &&
-            gproc_identity_is(&lock->file, &status)) {
+        if (gproc_lock_stat(locks, pid, &status) == 0 && gproc_identity_is(&lock->file, &status)) {
             if (locked)
                 return 0;
             if (wait_ms == GPROC_WAIT_NONE)

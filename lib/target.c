@@ -50,8 +50,8 @@ int gproc_target_send_as(struct gproc_target *target, int32_t sender, const void
         gproc_lock_abandon(&target->lock);
         target->process = process;
     }
-    result = gproc_lock_retake(&target->lock, &gproc->locks, target->pid, gproc_creator_self,
-                               wait_ms);
+    result =
+        gproc_lock_retake(&target->lock, &gproc->locks, target->pid, gproc_creator_self, wait_ms);
     if (result < 0)
         return result;
     result = gproc_mailbox_recreate(&target->mailbox, &gproc->mailboxes, O_WRONLY,

@@ -28,9 +28,9 @@
 #include <sys/types.h>
 
 #include "imprint.h"
-#include "inflight.h"
 #include "mailbox.h"
 #include "scan.h"
+#include "walk.h"
 
 struct gproc_trail {
     struct gproc_inflight_mark mark; /* what is in flight, as far as it has been shown */

@@ -26,6 +26,7 @@
 #include "remains.h"
 #include "segment.h"
 #include "temporary.h"
+#include "walk.h"
 #include "world.h"
 
 enum {

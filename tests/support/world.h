@@ -12,6 +12,7 @@
 
 #include "inflight.h"
 #include "mailbox.h"
+#include "move.h"
 #include "place.h"
 #include "store.h"
 

@@ -258,8 +258,7 @@ static void after_a_fork_parent_and_child_have_a_lock_each(void **state)
 
         if (send_text(target, "two") != 0)
             _exit(2);
-        same = syscall(SYS_kcmp, getppid(), getpid(), KCMP_FILE, parents,
-                       lock_descriptor(scratch));
+        same = syscall(SYS_kcmp, getppid(), getpid(), KCMP_FILE, parents, lock_descriptor(scratch));
         _exit(same == 0 ? 1 : 0); /* -1: the kernel does not say */
     }
     assert_int_equal(process_wait(child, SCRATCH_DEADLINE_MS), 0);

@@ -1,4 +1,4 @@
-#include "queue.h"
+#include "job_queue.h"
 
 #include <stddef.h>
 

@@ -1,11 +1,11 @@
 /*
- * queue - jobs in the order in which they came, from which any one can be taken out.
+ * job_queue - jobs in the order in which they came, from which any one can be taken out.
  *
  * Nothing here takes a lock: a queue is its box's, and so is the mutex. A job is in one queue at a
  * time; `job->queue` says in which.
  */
-#ifndef GPROCFS_QUEUE_H
-#define GPROCFS_QUEUE_H
+#ifndef GPROCFS_JOB_QUEUE_H
+#define GPROCFS_JOB_QUEUE_H
 
 #include "job.h"
 #include "stats.h"
