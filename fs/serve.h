@@ -1,8 +1,9 @@
 /*
  * serve - the threads that read requests from the kernel and answer them.
  *
- * One at the start; another whenever all have a request in hand, so that one slow file system below
- * does not keep the others from being served. They are not ended again before the mount is.
+ * One at the start; another where that one is at work for longer than a moment, so that one slow file
+ * system below does not keep the others from being served, or where there is too much for one. They
+ * are not ended again before the mount is.
  */
 #ifndef GPROCFS_SERVE_H
 #define GPROCFS_SERVE_H

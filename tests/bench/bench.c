@@ -1,6 +1,8 @@
 /*
- * bench [-d DIRECTORY] [REPORT] - what gprocfs and libgproc cost, next to the least that the same
- * could cost.
+ * bench [-d DIRECTORY] [-r ROWS] [REPORT] - what gprocfs and libgproc cost, next to the least that
+ * the same could cost.
+ *
+ * All is measured, or these rows only: exchange, drain, names, library, scan, memory.
  *
  * The table goes to standard output and into the file REPORT. A goal that is missed is said there,
  * and is no failure: the machine may be busy. Mailboxes are made below DIRECTORY; where none is
@@ -76,30 +78,48 @@ static void describe_machine(struct table *table, const char *directory)
         pclose(version);
 }
 
-static void run_mounted(struct stage *stage, struct table *table, int pinned, const char *heading)
+/* Whether these rows are measured; `only` NULL: all are. */
+static bool wants(const char *only, const char *rows)
 {
+    return only == NULL || strcmp(only, rows) == 0;
+}
+
+static void run_mounted(struct stage *stage, struct table *table, int pinned, const char *only,
+                        const char *heading)
+{
+    if (!wants(only, "exchange") && !wants(only, "drain") && !wants(only, "names"))
+        return;
     stage_start(stage, pinned);
     table_section(table, heading);
-    rows_exchange(stage, table);
-    rows_drain(stage, table);
-    rows_names(stage, table);
+    if (wants(only, "exchange"))
+        rows_exchange(stage, table);
+    if (wants(only, "drain"))
+        rows_drain(stage, table);
+    if (wants(only, "names"))
+        rows_names(stage, table);
     stage_stop(stage);
 }
 
-static void run(struct stage *stage, const char *directory, const char *report)
+static void run(struct stage *stage, const char *directory, const char *only, const char *report)
 {
     struct table table;
 
     table_begin(&table, report);
     describe_machine(&table, directory);
-    run_mounted(stage, &table, 1, "MOUNTED, emptyfs; on one processor");
-    run_mounted(stage, &table, 0, "MOUNTED, emptyfs; on any processor");
-    table_section(&table, "LIBRARY, bare system calls");
-    rows_library(stage, &table);
-    table_section(&table, "SCAN");
-    rows_scan(stage, &table);
-    table_section(&table, "MEMORY of the daemon");
-    rows_memory(stage, &table);
+    run_mounted(stage, &table, 1, only, "MOUNTED, emptyfs; on one processor");
+    run_mounted(stage, &table, 0, only, "MOUNTED, emptyfs; on any processor");
+    if (wants(only, "library")) {
+        table_section(&table, "LIBRARY, bare system calls");
+        rows_library(stage, &table);
+    }
+    if (wants(only, "scan")) {
+        table_section(&table, "SCAN");
+        rows_scan(stage, &table);
+    }
+    if (wants(only, "memory")) {
+        table_section(&table, "MEMORY of the daemon");
+        rows_memory(stage, &table);
+    }
     table_end(&table);
 }
 
@@ -132,15 +152,19 @@ static void block_signals(sigset_t *signals, sigset_t *before)
 int main(int argc, char *argv[])
 {
     const char *directory = usual_directory();
+    const char *only = NULL;
     struct stage stage;
     sigset_t signals, before;
     int option, status;
     pid_t child;
 
-    while ((option = getopt(argc, argv, "d:")) != -1) {
-        if (option != 'd')
+    while ((option = getopt(argc, argv, "d:r:")) != -1) {
+        if (option == 'd')
+            directory = optarg;
+        else if (option == 'r')
+            only = optarg;
+        else
             return EXIT_FAILURE; /* getopt has said why */
-        directory = optarg;
     }
     block_signals(&signals, &before);
     stage_make(&stage, directory);
@@ -148,7 +172,7 @@ int main(int argc, char *argv[])
     if (child == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)sigprocmask(SIG_SETMASK, &before, NULL);
-        run(&stage, directory, optind < argc ? argv[optind] : NULL);
+        run(&stage, directory, only, optind < argc ? argv[optind] : NULL);
         return EXIT_SUCCESS;
     }
     status = child > 0 ? wait_for(child, &signals) : EXIT_FAILURE;

@@ -1,11 +1,12 @@
 /*
- * emptyfs MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
+ * emptyfs [-p] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
  * nothing is done for them. What gprocfs is measured against.
  *
  * One thread, libfuse's simple loop; every request is answered from constants, and what is written
  * is dropped. Like gprocfs it has names believed for long, attributes never, no page cache, and
  * FLUSH only where a file was opened with O_TRUNC. Unlike it, it leaves permissions to nobody, so
- * that the kernel does not ask for attributes before each open.
+ * that the kernel does not ask for attributes before each open; with -p the kernel checks them, and
+ * does.
  *
  *   1 ... 10000   one message of 64 bytes, then the end, at each open
  *   messages      64 bytes to each read, without end
@@ -166,19 +167,22 @@ static const struct fuse_lowlevel_ops operations = {
 
 int main(int argc, char *argv[])
 {
-    char *arguments[] = {argv[0], (char[]){"-ofsname=emptyfs,subtype=emptyfs"}, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(2, arguments);
+    bool checks = argc == 3 && strcmp(argv[1], "-p") == 0;
+    char *arguments[] = {argv[0], (char[]){"-ofsname=emptyfs,subtype=emptyfs"},
+                         (char[]){"-odefault_permissions"}, NULL};
+    struct fuse_args args = FUSE_ARGS_INIT(checks ? 3 : 2, arguments);
     struct fuse_session *session;
     int status = EXIT_FAILURE;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: emptyfs MOUNTPOINT\n");
+    if (argc != 2 && !checks) {
+        fprintf(stderr, "usage: emptyfs [-p] MOUNTPOINT\n");
         return EXIT_FAILURE;
     }
     session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
     if (session == NULL)
         return EXIT_FAILURE;
-    if (fuse_set_signal_handlers(session) == 0 && fuse_session_mount(session, argv[1]) == 0) {
+    if (fuse_set_signal_handlers(session) == 0 &&
+        fuse_session_mount(session, argv[argc - 1]) == 0) {
         /* Positive where a signal ended it. */
         status = fuse_session_loop(session) >= 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         fuse_session_unmount(session);

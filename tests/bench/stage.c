@@ -40,8 +40,10 @@ void stage_make(struct stage *stage, const char *base)
     snprintf(stage->locks, sizeof(stage->locks), "%s/locks", stage->root);
     snprintf(stage->mnt, sizeof(stage->mnt), "%s/mnt", stage->root);
     snprintf(stage->empty, sizeof(stage->empty), "%s/empty", stage->root);
+    snprintf(stage->strict, sizeof(stage->strict), "%s/strict", stage->root);
     if (mkdir(stage->mail, 0777) != 0 || mkdir(stage->locks, 0777) != 0 ||
-        mkdir(stage->mnt, 0777) != 0 || mkdir(stage->empty, 0777) != 0)
+        mkdir(stage->mnt, 0777) != 0 || mkdir(stage->empty, 0777) != 0 ||
+        mkdir(stage->strict, 0777) != 0)
         give_up(stage->root);
 }
 
@@ -73,6 +75,7 @@ void stage_remove(const struct stage *stage)
 {
     unmount(stage->mnt);
     unmount(stage->empty);
+    unmount(stage->strict);
     (void)nftw(stage->root, erase, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     if (access(stage->root, F_OK) == 0)
         fprintf(stderr, "bench: %s could not be removed\n", stage->root);
@@ -142,6 +145,8 @@ static void start_empty(struct stage *stage)
     path[length] = '\0';
     strcpy(strrchr(path, '/') + 1, "emptyfs"); /* there is room: see above */
     stage->empty_pid = start((const char *const[]){path, stage->empty, NULL}, stage->empty);
+    stage->strict_pid =
+        start((const char *const[]){path, "-p", stage->strict, NULL}, stage->strict);
 }
 
 void stage_start(struct stage *stage, int pinned)
@@ -164,6 +169,7 @@ void stage_stop(struct stage *stage)
 {
     stop(&stage->ours_pid);
     stop(&stage->empty_pid);
+    stop(&stage->strict_pid);
     stage_pin(stage, 0);
 }
 

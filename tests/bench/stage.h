@@ -3,7 +3,7 @@
  * and the empty one.
  *
  * Below a fresh directory: `mail`, `locks`, `mnt` where gprocfs is mounted, `empty` where emptyfs
- * is. Who made the stage takes it away, also after a process that was killed.
+ * is, and `strict` where it is with the kernel checking permissions, as it does for ours. Who made the stage takes it away, also after a process that was killed.
  *
  * What goes wrong here is said on stderr and ends the process: there is nothing to measure then.
  */
@@ -30,8 +30,10 @@ struct stage {
     char locks[PATH_MAX / 4];
     char mnt[PATH_MAX / 4];
     char empty[PATH_MAX / 4];
+    char strict[PATH_MAX / 4];
     pid_t ours_pid;  /* of the daemon; 0: does not run */
     pid_t empty_pid; /* likewise */
+    pid_t strict_pid;
     cpu_set_t allowed;
 };
 
@@ -45,12 +47,12 @@ void stage_make(struct stage *stage, const char *base);
 void stage_remove(const struct stage *stage);
 
 /*
- * Mounts both. `pinned`: this process and both daemons run on one processor from now on, else
+ * Mounts all three. `pinned`: this process and the daemons run on one processor from now on, else
  * wherever they are allowed to.
  */
 void stage_start(struct stage *stage, int pinned);
 
-/* Unmounts both; and this process may run anywhere again. */
+/* Unmounts them; and this process may run anywhere again. */
 void stage_stop(struct stage *stage);
 
 /* Mounts ours alone, not pinned. */
