@@ -381,8 +381,14 @@ static enum job_result answer_poll(struct job *job)
         poller_free(old);
     }
     /* Looked at after the poller is there: what comes from now on is told. */
-    if (handle->reads && is_readable(job) != 0)
-        events |= POLLIN | POLLRDNORM; /* an error is for read to tell */
+    if (handle->reads) {
+        int readable = is_readable(job);
+
+        if (readable == -EAGAIN)
+            return JOB_AGAIN;
+        if (readable != 0)
+            events |= POLLIN | POLLRDNORM; /* an error is for read to tell */
+    }
     (void)job_reply_poll(job, events); /* whoever has gone needs no answer */
     if (attend && handle->reads)
         keeper_attend(&box->fs->keeper, box, false);

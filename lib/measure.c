@@ -12,16 +12,25 @@ void gproc_measure_init(struct gproc_measure *measure)
     memset(measure, 0, sizeof(*measure));
 }
 
-/* Counts from `resume` on. What comes before anything undecided becomes the new `resume`. */
+enum {
+    SLICE_BYTES = 64 * 1024 * 1024, /* some tens of milliseconds */
+};
+
+/*
+ * Counts from `resume` on, not much more than a slice. What comes before anything undecided becomes
+ * the new `resume`. 0, -EAGAIN, or another negative errno.
+ */
 static int count(struct gproc_measure *measure, const struct gproc_source *source)
 {
+    const off_t begin = measure->imprint.resume;
     struct gproc_message message;
     struct gproc_scan scan;
     int result;
 
     measure->payload_bytes = measure->resume_payload_bytes;
     measure->messages_count = measure->imprint.messages_count;
-    gproc_scan_init(&scan, source, measure->imprint.resume);
+    measure->is_partial = false;
+    gproc_scan_init(&scan, source, begin);
     while ((result = gproc_scan_next(&scan, &message)) == 1) {
         measure->payload_bytes += message.payload_bytes;
         measure->messages_count++;
@@ -29,6 +38,11 @@ static int count(struct gproc_measure *measure, const struct gproc_source *sourc
             continue;
         gproc_imprint_note(&measure->imprint, &message);
         measure->resume_payload_bytes = measure->payload_bytes;
+        if (scan.position - begin >= SLICE_BYTES && scan.position < source->size_bytes) {
+            measure->is_partial = true;
+            result = -EAGAIN;
+            break;
+        }
     }
     gproc_scan_release(&scan);
     return result;
@@ -47,7 +61,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
         gproc_measure_init(measure);
         return result;
     }
-    if (gproc_imprint_is_unchanged(&measure->imprint, status))
+    if (!measure->is_partial && gproc_imprint_is_unchanged(&measure->imprint, status))
         return 0;
     if (status->st_size == 0) {
         gproc_measure_init(measure);
@@ -69,7 +83,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
     if (change == GPROC_IMPRINT_OTHER || change == GPROC_IMPRINT_REFILLED)
         gproc_measure_init(measure);
     result = count(measure, &source);
-    if (result < 0)
+    if (result < 0 && result != -EAGAIN)
         gproc_measure_init(measure);
     else
         measure->imprint.status = *status;

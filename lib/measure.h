@@ -6,6 +6,8 @@
  * damaged byte that more bytes could make good. Emptied, replaced, or not recognisable as what was
  * counted (see imprint.h), it is counted anew.
  *
+ * A large mailbox is counted in slices, so that others have their turn in between.
+ *
  * No lock is taken: looking must not wait for a stuck sender. In the midst of an append the last
  * message may be missing. A measure is used by one thread at a time. Holds nothing that must be
  * released.
@@ -13,6 +15,7 @@
 #ifndef GPROC_MEASURE_H
 #define GPROC_MEASURE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -28,13 +31,15 @@ struct gproc_measure {
     /* Private from here on. */
     struct gproc_imprint imprint;  /* of the file that was counted */
     uint64_t resume_payload_bytes; /* before the imprint's `resume` */
+    bool is_partial;               /* the file is as the imprint says, but not counted to its end */
 };
 
 void gproc_measure_init(struct gproc_measure *measure);
 
 /*
  * Brings the measure up to date, and says what stat says of the file. `kept` is the mailbox if it is
- * open already, which saves opening it, or is not open, or another one by now. 0, or -ENOENT where there is
+ * open already, which saves opening it, or is not open, or another one by now. 0; -EAGAIN: it is not
+ * all counted, call again; or -ENOENT where there is
  * no mailbox (the measure is that of an empty one then), -EACCES where it may not be read, what
  * open and pread say.
  */
