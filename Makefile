@@ -7,12 +7,23 @@
 VERSION   := 0.1.0
 SOVERSION := 0
 
-PREFIX     ?= /usr/local
-BINDIR     ?= $(PREFIX)/bin
-LIBDIR     ?= $(PREFIX)/lib
-INCLUDEDIR ?= $(PREFIX)/include
-DATADIR    ?= $(PREFIX)/share
-MANDIR     ?= $(DATADIR)/man
+# Each may be given in capitals or by the name that GNU programs have for it, as in prefix=/usr.
+prefix      ?= /usr/local
+PREFIX      ?= $(prefix)
+exec_prefix ?= $(PREFIX)
+bindir      ?= $(exec_prefix)/bin
+sbindir     ?= $(exec_prefix)/sbin
+libdir      ?= $(exec_prefix)/lib
+includedir  ?= $(PREFIX)/include
+datarootdir ?= $(PREFIX)/share
+datadir     ?= $(datarootdir)
+mandir      ?= $(DATADIR)/man
+BINDIR      ?= $(bindir)
+SBINDIR     ?= $(sbindir)
+LIBDIR      ?= $(libdir)
+INCLUDEDIR  ?= $(includedir)
+DATADIR     ?= $(datadir)
+MANDIR      ?= $(mandir)
 # Where systemd and the shells look; these need not be there.
 SYSTEMDUNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSTEMDUSERUNITDIR ?= $(PREFIX)/lib/systemd/user
@@ -29,6 +40,7 @@ CPPCHECK     ?= cppcheck
 SHELLCHECK   ?= shellcheck
 PKG_CONFIG   ?= pkg-config
 INSTALL      ?= install
+LDCONFIG     ?= ldconfig
 BUILD        ?= build
 SECONDS      ?= 60
 
@@ -65,8 +77,8 @@ BENCH_SRC   := $(wildcard tests/bench/*.c)
 ALL_SRC     := $(LIB_SRC) $(EXAMPLE_SRC) $(FS_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MOUNT_SRC) \
                $(FUZZ_SRC) $(BENCH_SRC)
 HEADERS     := $(wildcard lib/*.h lib/examples/*.h fs/*.h tests/*/*.h)
-# What the shells run but zsh, which shellcheck does not know.
-SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian,$(wildcard scripts/*)) \
+# What the shells run but zsh, which shellcheck does not know; one is for python3.
+SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian scripts/check-format,$(wildcard scripts/*)) \
                $(wildcard scripts/completion/*.bash .ci/run)
 
 # Tests of the daemon's modules: those named for one. They, and only they, see fs/ and libfuse.
@@ -163,7 +175,8 @@ help:
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
 	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov)'
 	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
-	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away'
+	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away.'
+	@echo '                BINDIR=, SBINDIR=, LIBDIR=, INCLUDEDIR=, DATADIR=, MANDIR=, or as bindir= ...'
 	@echo 'make deb        a package for Debian and Ubuntu: build/gprocfs_VERSION_ARCH.deb'
 	@echo 'make clean      remove build/'
 	@echo
@@ -376,8 +389,21 @@ $(if $(strip $(1)),$(call say,REMOVE,$(2))rm -f $(foreach file,$(notdir $(1)),"$
 
 endef
 
+# mount(8) looks for mount.TYPE in /sbin: `mount -t gprocfs`. `-t fuse.gprocfs` needs no more than fuse3.
+HELPER_TARGET = $(if $(filter $(PREFIX)/bin:$(PREFIX)/sbin,$(BINDIR):$(SBINDIR)),../bin,$(BINDIR))/gprocfs
+
+# So that programs find the library at once. What is below a DESTDIR runs elsewhere.
+define tell_loader
+$(if $(DESTDIR),,@! [ -w /etc/ld.so.cache ] || PATH="$$PATH:/usr/sbin:/sbin" $(LDCONFIG))
+
+endef
+
 install: all $(OUT)/libgproc.pc $(UNIT) $(USER_UNIT) $(TMPFILES) $(BASHCOMP)
 	$(call put,755,$(if $(FS_SRC),$(DAEMON)),$(BINDIR))
+ifneq ($(FS_SRC),)
+	$(call say,INSTALL,$(SBINDIR))$(INSTALL) -d -m 755 "$(DESTDIR)$(SBINDIR)" && \
+	    ln -sf $(HELPER_TARGET) "$(DESTDIR)$(SBINDIR)/mount.gprocfs"
+endif
 ifneq ($(LIB_SRC),)
 	$(call put,644,$(STATIC_LIB),$(LIBDIR))
 	$(call put,755,$(SHARED_LIB),$(LIBDIR))
@@ -395,10 +421,12 @@ endif
 	$(call put,644,$(TMPFILES),$(TMPFILESDIR))
 	$(call put,644,$(BASHCOMP),$(BASHCOMPDIR))
 	$(call put,644,$(ZSHCOMP),$(ZSHCOMPDIR))
+	$(tell_loader)
 
 # The files that install puts, and no directory: those may be others' too.
 uninstall:
 	$(call take_away,gprocfs,$(BINDIR))
+	$(call take_away,mount.gprocfs,$(SBINDIR))
 	$(call take_away,libgproc.a libgproc.so.$(VERSION) libgproc.so.$(SOVERSION) libgproc.so,$(LIBDIR))
 	$(call take_away,libgproc.pc,$(LIBDIR)/pkgconfig)
 	$(call take_away,gproc.h,$(INCLUDEDIR))
@@ -411,6 +439,7 @@ uninstall:
 	$(call take_away,$(TMPFILES),$(TMPFILESDIR))
 	$(call take_away,$(BASHCOMP),$(BASHCOMPDIR))
 	$(call take_away,$(ZSHCOMP),$(ZSHCOMPDIR))
+	$(tell_loader)
 
 # A package without debhelper. CFLAGS and the like are as for any build.
 deb: all

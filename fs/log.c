@@ -17,8 +17,13 @@ void log_to_syslog(void)
 static void say(int priority, const char *format, va_list arguments)
 {
     char line[1024];
+    char *at;
 
     (void)vsnprintf(line, sizeof(line), format, arguments); /* a line too long is cut */
+    for (at = line; *at != '\0'; at++) {
+        if ((unsigned char)*at < ' ') /* a name of a file may have these */
+            *at = '?';
+    }
     if (syslog_is_open)
         syslog(priority, "%s", line);
     else

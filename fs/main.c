@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,25 +58,36 @@ static void words_begin(struct words *words, bool keep)
     }
 }
 
-/* Makes one line of several, and strips the names of the speakers. */
-static void words_join(char *text)
+/* How much at the beginning of a line names its speaker. */
+static size_t speaker_length(const char *line)
 {
     static const char *const speakers[] = {"fuse: ", "fusermount3: ", "fusermount: "};
-    char *end;
     size_t i;
 
     for (i = 0; i < sizeof(speakers) / sizeof(speakers[0]); i++) {
         size_t length = strlen(speakers[i]);
-        char *found;
 
-        while ((found = strstr(text, speakers[i])) != NULL)
-            memmove(found, found + length, strlen(found + length) + 1);
+        if (strncmp(line, speakers[i], length) == 0)
+            return length;
     }
+    return 0;
+}
+
+/* Makes one line of several, and strips the names of the speakers. */
+static void words_join(char *text)
+{
+    char *line = text;
+    char *end;
+
     for (end = text + strlen(text); end > text && end[-1] == '\n'; end--)
         end[-1] = '\0';
-    for (; *text != '\0'; text++) {
-        if (*text == '\n')
-            *text = ';';
+    while (line != NULL) {
+        size_t length = speaker_length(line);
+
+        memmove(line, line + length, strlen(line + length) + 1);
+        line = strchr(line, '\n');
+        if (line != NULL)
+            *line++ = ';';
     }
 }
 
@@ -372,6 +384,17 @@ static struct fuse_session *mount_session(struct gprocfs *fs, struct options *op
     return session;
 }
 
+/* What libfuse has to say in the background, where there is no standard error. */
+static void log_words(enum fuse_log_level level, const char *format, va_list arguments)
+{
+    char text[WORDS_MOST_BYTES];
+
+    (void)level;
+    (void)vsnprintf(text, sizeof(text), format, arguments); /* a line too long is cut */
+    words_join(text);
+    log_error("%s", text);
+}
+
 static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
                       const struct options *options)
 {
@@ -379,8 +402,10 @@ static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
 
     if (result == 0) {
         umask(0); /* every mode that is used has been cut already: by the caller's, or by ours */
-        if (!options->foreground && !options->debug)
+        if (!options->foreground && !options->debug) {
             log_to_syslog();
+            fuse_set_log_func(log_words);
+        }
         (void)notify_send("READY=1"); /* a failure is logged */
         result = run(fs, session);
     }
@@ -394,8 +419,7 @@ static int go_and_run(struct gprocfs *fs, struct fuse_session *session,
 static int add_mount_options(struct options *options)
 {
     return fuse_opt_add_arg(&options->fuse, "-o") == 0 &&
-                   fuse_opt_add_arg(&options->fuse,
-                                    "default_permissions,fsname=gprocfs,subtype=gprocfs") == 0 &&
+                   fuse_opt_add_arg(&options->fuse, "default_permissions,subtype=gprocfs") == 0 &&
                    (!options->debug || fuse_opt_add_arg(&options->fuse, "-odebug") == 0)
                ? 0
                : -ENOMEM;

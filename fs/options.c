@@ -19,6 +19,7 @@ enum {
     LOCK_TIMEOUT_S = 5,
     MESSAGE_MOST_BYTES = 64 * 1024 * 1024,
     KEY_READ_ONLY = 1,
+    KEY_REMOUNT,
 };
 
 /* An option, and what is said of it; `help` NULL: it is another spelling of one that is told
@@ -47,25 +48,37 @@ static const struct row rows[] = {
     {{"-s", UINT_MAX, FUSE_OPT_KEY_DISCARD}, "-s", "accepted, without effect"},
     {FIELD("lockdir=%s", lock_directory, 0), "-o lockdir=DIR", "where the locks are"},
     {FIELD("lock_timeout=%s", lock_timeout_text, 0), "-o lock_timeout=SECONDS",
-     "how long a held lock is waited for (5; 0: for ever)"},
+     "how long to wait for a held lock (5; 0: for ever)"},
     {FIELD("max_message=%s", message_most_text, 0), "-o max_message=BYTES",
      "the largest message (67108864)"},
     {FIELD("max_read=%s", read_most_text, 0), NULL, NULL}, /* the kernel's; see add_read_option() */
     {FIELD("live", live, 1), "-o live", "send to no process that does not exist"},
     {{"ro", UINT_MAX, KEY_READ_ONLY}, "-o ro", "look only: nothing is sent or taken"},
+    {{"remount", UINT_MAX, KEY_REMOUNT}, NULL, NULL}, /* refused, with the reason */
 };
 
 enum {
     ROWS_COUNT = sizeof(rows) / sizeof(rows[0]),
 };
 
+/* What mount(8) adds to the directories and -o when it runs us as mount.gprocfs: see its EXTERNAL
+ * HELPERS. Only `-f` has a meaning here, which is not that of ours. */
+static const struct fuse_opt helper_options[] = {
+    FIELD("-f", pretend, 1),
+    {"-n", UINT_MAX, FUSE_OPT_KEY_DISCARD},
+    {"-s", UINT_MAX, FUSE_OPT_KEY_DISCARD},
+    {"-v", UINT_MAX, FUSE_OPT_KEY_DISCARD},
+    {"-t ", UINT_MAX, FUSE_OPT_KEY_DISCARD},
+    FUSE_OPT_END,
+};
+
 /* Words of fstab that are for mount(8) and those who read it, or ask for what FUSE always does or
  * never. */
 static const char *const for_others[] = {
-    "_netdev",    "auto",        "comment", "defaults", "diratime", "group",
-    "lazytime",   "nodiratime",  "noauto",  "nofail",   "nogroup",  "nolazytime",
-    "norelatime", "noowner",     "nouser",  "nousers",  "owner",    "relatime",
-    "silent",     "strictatime", "user",    "users",
+    "_netdev",  "auto",       "comment",     "defaults", "diratime", "group",
+    "lazytime", "nodiratime", "noauto",      "nofail",   "nogroup",  "nolazytime",
+    "nonempty", "norelatime", "noowner",     "nouser",   "nousers",  "owner",
+    "relatime", "silent",     "strictatime", "user",     "users",
 };
 
 /* A word that begins with x- or X- is somebody's by its form. */
@@ -116,6 +129,10 @@ static int take_argument(void *data, const char *argument, int key, struct fuse_
         options->read_only = 1;
         return 1; /* the kernel is told too */
     }
+    if (key == KEY_REMOUNT) {
+        (void)fprintf(stderr, "gprocfs: a mount cannot be changed: unmount, and mount again\n");
+        return -1;
+    }
     if (key == FUSE_OPT_KEY_OPT && is_for_others(argument))
         return 0;
     if (key != FUSE_OPT_KEY_NONOPT)
@@ -127,6 +144,24 @@ static int take_argument(void *data, const char *argument, int key, struct fuse_
     options->mailbox_directory = options->mountpoint;
     options->mountpoint = strdup(argument);
     return options->mountpoint != NULL ? 0 : -1;
+}
+
+/* The source in the table of mounts is what the command line or fstab says, since `mount -a` finds by
+ * it what is mounted already. Where -o has an fsname, that. */
+static bool add_source_option(struct options *options)
+{
+    const char *source =
+        options->mailbox_directory != NULL ? options->mailbox_directory : "gprocfs";
+    char *text = NULL;
+    char *list = NULL;
+    bool added = asprintf(&text, "fsname=%s", source) >= 0 &&
+                 fuse_opt_add_opt_escaped(&list, text) == 0 &&
+                 fuse_opt_insert_arg(&options->fuse, 1, list) == 0 &&
+                 fuse_opt_insert_arg(&options->fuse, 1, "-o") == 0;
+
+    free(text);
+    free(list);
+    return added;
 }
 
 /* mount(8) has a word for "from nowhere"; a directory called so is ./none. */
@@ -173,6 +208,13 @@ static bool are_sound(struct options *options)
         (void)fprintf(stderr, "gprocfs: no mountpoint; try gprocfs -h\n");
         return false;
     }
+    /* Only who mounts can tell the kernel to check permissions. */
+    if (strncmp(options->mountpoint, "/dev/fd/", 8) == 0) {
+        (void)fprintf(stderr,
+                      "gprocfs: drop_privileges: cannot be used with a mount that was made by "
+                      "somebody else\n");
+        return false;
+    }
     if (!is_number(options->lock_timeout_text, UINT32_MAX, &options->lock_timeout_s)) {
         (void)fprintf(stderr, "gprocfs: lock_timeout=%s: must be from 0 to %lu seconds\n",
                       options->lock_timeout_text, (unsigned long)UINT32_MAX);
@@ -204,11 +246,27 @@ static bool add_read_option(struct options *options)
     return fuse_opt_add_arg(&options->fuse, text) == 0;
 }
 
+static int keep_argument(void *data, const char *argument, int key, struct fuse_args *rest)
+{
+    (void)data;
+    (void)argument;
+    (void)key;
+    (void)rest;
+    return 1;
+}
+
+static bool is_mount_helper(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+
+    return strncmp(slash != NULL ? slash + 1 : program, "mount.", 6) == 0;
+}
+
 enum options_result options_parse(struct options *options, int argc, char *argv[])
 {
     struct fuse_opt table[ROWS_COUNT + 1];
     size_t i;
-    int result;
+    int result = 0;
 
     memset(options, 0, sizeof(*options));
     options->fuse = (struct fuse_args)FUSE_ARGS_INIT(argc, argv);
@@ -218,7 +276,10 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
         table[i] = rows[i].option;
     table[ROWS_COUNT] = (struct fuse_opt)FUSE_OPT_END;
     fuse_set_log_func(say_as_ours);
-    result = fuse_opt_parse(&options->fuse, options, table, take_argument);
+    if (argc > 0 && is_mount_helper(argv[0]))
+        result = fuse_opt_parse(&options->fuse, options, helper_options, keep_argument);
+    if (result == 0)
+        result = fuse_opt_parse(&options->fuse, options, table, take_argument);
     fuse_set_log_func(NULL); /* as it was */
     if (result < 0)
         return OPTIONS_MISTAKEN;
@@ -230,8 +291,10 @@ enum options_result options_parse(struct options *options, int argc, char *argv[
         (void)printf("gprocfs %s, libfuse %s\n", GPROC_VERSION, fuse_pkgversion());
         return OPTIONS_SHOWN;
     }
+    if (!are_sound(options) || !add_source_option(options) || !add_read_option(options))
+        return OPTIONS_MISTAKEN;
     forget_none(options);
-    return are_sound(options) && add_read_option(options) ? OPTIONS_RUN : OPTIONS_MISTAKEN;
+    return options->pretend ? OPTIONS_SHOWN : OPTIONS_RUN;
 }
 
 void options_release(struct options *options)

@@ -25,16 +25,18 @@ struct options {
     int debug;
     int show_help;
     int show_version;
+    int pretend; /* mount -f: all but to mount */
 };
 
 enum options_result {
     OPTIONS_RUN,
-    OPTIONS_SHOWN,    /* -h or -V: done */
+    OPTIONS_SHOWN,    /* -h, -V or `mount -f`: done */
     OPTIONS_MISTAKEN, /* told on stderr */
 };
 
-/* Reads the command line, and shows what it only asks to be shown. Owned things are freed by
- * options_release(). */
+/* Reads the command line, and shows what it only asks to be shown. A program that is called
+ * `mount.` and something was started by mount(8), whose `-f`, `-n`, `-s`, `-t`, `-v` mean what they
+ * mean there. Owned things are freed by options_release(). */
 enum options_result options_parse(struct options *options, int argc, char *argv[]);
 
 void options_release(struct options *options);

@@ -188,6 +188,9 @@ void gproc_store_close(struct gproc_store *store)
         int common = openat(store->directory->fd, common_name, directory_flags);
 
         (void)unlinkat(store->fd, lock_name, 0);
+        if (store->lock_fd >= 0)
+            (void)close(store->lock_fd); /* on NFS an open file keeps a name */
+        store->lock_fd = -1;
         if (common >= 0) {
             (void)unlinkat(common, store->name, AT_REMOVEDIR);
             (void)close(common);
@@ -274,12 +277,28 @@ static bool is_failure(int error)
            error == ENOSPC || error == EDQUOT || error == ENOLCK || error == EINTR;
 }
 
+/* To the same name in a directory of ours, over nothing. 0 or a negative errno. */
+static int move_segment(int from, int to, const char *name)
+{
+    struct stat status;
+
+    if (renameat2(from, name, to, name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return -errno;
+    /* NFS knows no flags. Nobody else makes files in a directory of ours. */
+    if (fstatat(to, name, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return -EEXIST;
+    return errno != ENOENT || renameat(from, name, to, name) < 0 ? -errno : 0;
+}
+
 static int adopt_segment(void *context, int fd, const char *name)
 {
     struct adoption *adoption = context;
     struct stat status;
     uint64_t serial;
     pid_t pid;
+    int result;
 
     if (!parse_segment(name, &pid, &serial))
         return 0;
@@ -287,8 +306,9 @@ static int adopt_segment(void *context, int fd, const char *name)
         return is_failure(errno) ? -errno : 0;
     if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_nlink != 1)
         return 0;
-    if (renameat2(fd, name, adoption->store->fd, name, RENAME_NOREPLACE) < 0)
-        return is_failure(errno) ? -errno : 0;
+    result = move_segment(fd, adoption->store->fd, name);
+    if (result < 0)
+        return is_failure(-result) ? result : 0;
     adoption->moved_count++;
     return 0;
 }
@@ -318,8 +338,8 @@ static int adopt_directory(void *context, int common, const char *name)
     if (lock_fd >= 0) {
         result = for_each(fd, adopt_segment, adoption);
         (void)unlinkat(fd, lock_name, 0);
+        (void)close(lock_fd);                       /* on NFS an open file keeps a name */
         (void)unlinkat(common, name, AT_REMOVEDIR); /* fails where something stayed */
-        (void)close(lock_fd);
     } else if (is_failure(-lock_fd)) {
         result = lock_fd;
     }

@@ -37,9 +37,12 @@ test|perl|command perl|perl|perl|perl|perl
 test|strace|command strace|strace|strace|strace|strace
 test|mkfs.ext4|command mkfs.ext4|e2fsprogs|e2fsprogs|e2fsprogs|e2fsprogs
 test|ssh, sftp, ssh-keygen|command ssh sftp ssh-keygen|openssh-client|openssh-clients|openssh|openssh
+test|sshd|command sshd|openssh-server|-|openssh|openssh-server
 test|sshfs|command sshfs|sshfs|fuse-sshfs|sshfs|sshfs
 test|rsync|command rsync|rsync|rsync|rsync|rsync
-test|mandoc|command mandoc|mandoc|mandoc|mandoc|mandoc
+test|mandoc|command mandoc|mandoc|mandoc|-|mandoc
+test|lintian|command lintian|lintian|-|-|-
+test|debootstrap, systemd-nspawn|command debootstrap systemd-nspawn|debootstrap systemd-container|-|-|-
 test|setpriv, unshare, setarch|command setpriv unshare setarch|util-linux|util-linux|util-linux|util-linux setpriv
 '
 
@@ -114,6 +117,24 @@ needs_missing()
     done
 }
 
+# Installs packages for Debian so that a server among them neither starts, see policy-rc.d(8), nor will at
+# the next boot. The rest as for needs_fetch.
+needs_fetch_unstarted()
+(
+    needs_policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$needs_policy" ]; then
+        trap '$needs_sudo rm -f "$needs_policy"' EXIT
+        trap 'exit 1' INT TERM HUP
+        printf '#!/bin/sh\nexit 101\n' | $needs_sudo tee "$needs_policy" >/dev/null
+        $needs_sudo chmod 755 "$needs_policy"
+    fi
+    $needs_sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
+        -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" || exit 1
+    case " $* " in
+        *' openssh-server '*) $needs_sudo /usr/sbin/update-rc.d ssh disable ;;
+    esac
+)
+
 # $1: manager; the rest: packages. Needs root; `needs_sudo` is what gets it.
 needs_fetch()
 {
@@ -131,8 +152,7 @@ needs_fetch()
                 esac
                 set -- "$@" "$needs_name"
             done
-            $needs_sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
-                -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"
+            needs_fetch_unstarted "$@"
             ;;
         dnf) $needs_sudo dnf -q -y --setopt=install_weak_deps=False install "$@" ;;
         # Arch knows no partial upgrade: a fresh list of packages goes with fresh packages.

@@ -172,6 +172,8 @@ static void mistake_is_one_line_that_names_it(void **state)
         {"$P -o nonsense mail mnt", USAGE, "nonsense"},
         {"$P -d -o lockdir= mail mnt", USAGE, "lockdir"},
         {"$P mail mnt -o", USAGE, "-o"},
+        {"$P -o remount,ro mail mnt", USAGE, "cannot be changed"},
+        {"$P mail /dev/fd/3", USAGE, "drop_privileges"},
         {"$P -o lock_timeout=soon mail mnt", USAGE, "lock_timeout=soon"},
         {"$P -o lock_timeout=-1 mail mnt", USAGE, "lock_timeout=-1"},
         {"$P -o lock_timeout=1.5 mail mnt", USAGE, "lock_timeout=1.5"},
@@ -180,6 +182,7 @@ static void mistake_is_one_line_that_names_it(void **state)
         {"$P -o max_message=64M mail mnt", USAGE, "max_message=64M"},
         {"$P -o max_message=2147483636 mail mnt", USAGE, "2147483635"},
         {"$P mail missing", COULD_NOT_RUN, "missing: No such file"},
+        {"$P mail 'mis\nsing'", COULD_NOT_RUN, "mis?sing: No such file"},
         {": > file; $P mail file", COULD_NOT_RUN, "file: Not a directory"},
         {": > file; $P file mnt", COULD_NOT_RUN, "file: Not a directory"},
         {"$P missing/mail mnt", COULD_NOT_RUN, "missing/mail: No such file"},
@@ -203,6 +206,10 @@ static void kernel_that_refuses_is_one_line(void **state)
         /* A file system without the node, seen by this shell alone. */
         {"unshare -m sh -c 'mount -t tmpfs none /dev && exec $P -o lockdir=$W/locks mail mnt'",
          COULD_NOT_RUN, "/mnt: cannot be mounted: device not found"},
+        /* One whose words name the node, which libfuse's own name is a part of. */
+        {"unshare -m sh -c 'mount -t tmpfs none /dev && mkdir /dev/fuse && "
+         "exec $P -o lockdir=$W/locks mail mnt'",
+         COULD_NOT_RUN, "/mnt: cannot be mounted: failed to open /dev/fuse: Is a directory"},
     };
     struct mount *mount = mount_of(state);
 

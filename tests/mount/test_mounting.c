@@ -22,9 +22,15 @@ static void help_fits_a_screen_and_has_two_examples(void **state)
     struct process_result result = through_run_as(mount, 0, "sh", "$P -h");
     int lines = 0;
 
-    for (const char *at = result.out; (at = strchr(at, '\n')) != NULL; at++)
+    for (const char *at = result.out; *at != '\0'; at++) {
+        size_t columns = strcspn(at, "\n");
+
+        assert_in_range(columns, 0, 80);
+        at += columns;
+        assert_int_equal(*at, '\n');
         lines++;
-    assert_in_range(lines, 1, 24);
+    }
+    assert_in_range(lines, 1, 23); /* and the next prompt */
     assert_non_null(strstr(result.out, "gprocfs /"));
     assert_non_null(strstr(result.out, "echo "));
 }
@@ -52,6 +58,7 @@ static void words_of_fstab_that_are_for_others_do_not_matter(void **state)
         "defaults",
         "noauto,user=joe,_netdev,nofail",
         "nodiratime,relatime,strictatime,lazytime",
+        "nonempty",
         "users,nouser,owner,group",
         "x-systemd.automount,x-systemd.requires=some.service,X-mount.mkdir",
     };
@@ -62,6 +69,57 @@ static void words_of_fstab_that_are_for_others_do_not_matter(void **state)
                            "mkdir -p mail mnt; $P -o %s,lockdir=$L mail mnt || exit\n"
                            "fusermount3 -u mnt",
                            words[i]);
+}
+
+/* `mount -a` looks for it there. */
+static void source_in_the_table_of_mounts_is_what_was_given(void **state)
+{
+    static const struct {
+        const char *arguments;
+        const char *source;
+    } lines[] = {
+        {"mnt", "gprocfs"},
+        {"none mnt", "none"},
+        {"mail mnt", "mail"},
+        {"'a, b\\c' mnt", "a,\\040b\\134c"},
+        {"-o fsname=mine none mnt", "mine"},
+    };
+    struct mount *mount = mount_of(state);
+
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char wanted[64];
+
+        (void)snprintf(wanted, sizeof(wanted), "fuse.gprocfs %s\n", lines[i].source);
+        through_expect_run(mount, "sh", wanted,
+                           "export TMPDIR=$W/tmp; mkdir -p tmp mail mnt 'a, b\\c'; $P %s || exit\n"
+                           "grep -F \"$W/mnt \" /proc/self/mountinfo | sed 's/.* - //; s/ rw.*//'\n"
+                           "fusermount3 -u mnt",
+                           lines[i].arguments);
+    }
+}
+
+/* mount(8) runs it so: source, directory, then letters of mount(8)'s own, and -o. */
+static void mount_helper_understands_what_mount_adds(void **state)
+{
+    static const char *const added[] = {
+        "-o rw,allow_other",
+        "-s -n -v -o rw",
+        "-t fuse.gprocfs -o ro,nosuid,nodev",
+        "-n -o rw,noexec -t gprocfs",
+    };
+    struct mount *mount = mount_of(state);
+
+    for (size_t i = 0; i < sizeof(added) / sizeof(added[0]); i++)
+        through_expect_run(mount, "sh", "mounted\n",
+                           "export TMPDIR=$W/tmp; mkdir -p tmp mnt; ln -sf $P mount.gprocfs\n"
+                           "./mount.gprocfs none $W/mnt %s || exit\n"
+                           "grep -qF \"$W/mnt \" /proc/self/mountinfo && echo mounted\n"
+                           "fusermount3 -u mnt",
+                           added[i]);
+    /* `mount -f`: all but to mount. */
+    through_expect_run(mount, "sh", "0\n",
+                       "./mount.gprocfs none $W/mnt -f -o rw; echo $?\n"
+                       "grep -F \"$W/mnt \" /proc/self/mountinfo; :");
 }
 
 static void service_manager_is_told_of_the_mount_and_of_its_end(void **state)
@@ -102,6 +160,8 @@ int main(void)
         MOUNT_TEST(help_fits_a_screen_and_has_two_examples),
         MOUNT_TEST(none_is_the_default_mailbox_directory_and_dot_none_a_directory),
         MOUNT_TEST(words_of_fstab_that_are_for_others_do_not_matter),
+        MOUNT_TEST(source_in_the_table_of_mounts_is_what_was_given),
+        MOUNT_TEST(mount_helper_understands_what_mount_adds),
         MOUNT_TEST(service_manager_is_told_of_the_mount_and_of_its_end),
     };
 
