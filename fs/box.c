@@ -14,9 +14,11 @@
 enum {
     /*
      * The kernel looks a name up again only once. Whoever was told to must not find the first node
-     * free then, and taken again a moment later: he would be told ESTALE.
+     * free then, and taken again a moment later: he would be told ESTALE. Too many to be remembered
+     * find it shunned at least this long, and those that are get a minute to come.
      */
     BASE_SHUNNED_MS = 1000,
+    TOLD_MS = 60 * 1000,
     NOTIFY_INC_EPOCH = 8, /* FUSE_NOTIFY_INC_EPOCH, which older headers do not have */
     LATER_EVERY = 8,      /* so many jobs, one of those that go on later has its turn */
 };
@@ -432,22 +434,48 @@ bool box_base_is_taken(const struct box *box)
     return box->base_is_taken || box->base_clears_count > 0;
 }
 
-void box_shun_base(struct box *box)
+void box_shun_base(struct box *box, pid_t thread)
 {
-    box->base_shunned_until_ms = keeper_now_ms() + BASE_SHUNNED_MS;
+    int64_t now_ms = keeper_now_ms();
+
+    box->base_shunned_until_ms = now_ms + BASE_SHUNNED_MS;
+    box->told_until_ms = now_ms + TOLD_MS;
+    box->told[box->told_next] = thread;
+    box->told_next = (box->told_next + 1) % BOX_TOLD_COUNT;
 }
 
-bool box_is_shunned(const struct box *box)
+bool box_expects_lookup(const struct box *box)
 {
-    return box->base_shunned_until_ms != 0 && keeper_now_ms() < box->base_shunned_until_ms;
+    return box->told_until_ms != 0 && keeper_now_ms() < box->told_until_ms;
 }
 
-bool box_base_is_shunned(struct box *box)
+void box_has_come(struct box *box, pid_t thread)
+{
+    size_t i;
+
+    for (i = 0; i < BOX_TOLD_COUNT; i++) {
+        if (box->told[i] == thread)
+            box->told[i] = 0;
+    }
+}
+
+/* Call with the mutex held. */
+static bool was_told(const struct box *box, pid_t thread)
+{
+    size_t i;
+
+    for (i = 0; i < BOX_TOLD_COUNT && box->told[i] != thread; i++)
+        ;
+    return i < BOX_TOLD_COUNT && thread != 0; /* 0: of another pid namespace */
+}
+
+bool box_base_is_shunned(struct box *box, pid_t thread)
 {
     bool shunned;
 
     (void)pthread_mutex_lock(&box->mutex);
-    shunned = box_base_is_taken(box) || box->lock_is_held || box_is_shunned(box);
+    shunned = was_told(box, thread) || box_base_is_taken(box) || box->lock_is_held ||
+              (box->base_shunned_until_ms != 0 && keeper_now_ms() < box->base_shunned_until_ms);
     (void)pthread_mutex_unlock(&box->mutex);
     return shunned;
 }

@@ -54,6 +54,10 @@ struct box_files {
     int known_access; /* to the mailbox */
 };
 
+enum {
+    BOX_TOLD_COUNT = 16,
+};
+
 struct box {
     pid_t pid;
     struct gprocfs *fs;
@@ -70,20 +74,24 @@ struct box {
     bool busy;              /* somebody is at work: only he touches what is his below */
     struct handle *handles; /* the open files */
     struct job_queue ready;
-    struct job_queue later;        /* at work on something long, in slices */
-    unsigned int turns_count;      /* jobs that were begun */
-    struct job_queue contended;    /* waiting for the lock, in order */
-    struct job_queue waiting;      /* for mail, in order */
-    bool news;                     /* the first of them is worth a try */
-    struct poller *pollers;        /* who wants to hear of mail */
-    size_t followers_count;        /* open files whose reads wait for mail */
-    bool mail_is_watched;          /* the keeper says `news` when the file below changes */
-    struct picture *pictures;      /* that open files show */
-    bool base_is_taken;            /* one open file writes through the node that names have first */
-    size_t base_collectors_count;  /* open files that collect, through that node */
-    size_t base_clears_count;      /* requests to empty it through that node, which hold it, too */
-    int64_t base_shunned_until_ms; /* somebody was told to look the name up again; see tree.h */
-    bool lock_is_held;             /* it was found held, and no try since has said otherwise */
+    struct job_queue later;       /* at work on something long, in slices */
+    unsigned int turns_count;     /* jobs that were begun */
+    struct job_queue contended;   /* waiting for the lock, in order */
+    struct job_queue waiting;     /* for mail, in order */
+    bool news;                    /* the first of them is worth a try */
+    struct poller *pollers;       /* who wants to hear of mail */
+    size_t followers_count;       /* open files whose reads wait for mail */
+    bool mail_is_watched;         /* the keeper says `news` when the file below changes */
+    struct picture *pictures;     /* that open files show */
+    bool base_is_taken;           /* one open file writes through the node that names have first */
+    size_t base_collectors_count; /* open files that collect, through that node */
+    size_t base_clears_count;     /* requests to empty it through that node, which hold it, too */
+    /* Somebody was told to look the name up again; see tree.h. */
+    int64_t base_shunned_until_ms;
+    pid_t told[BOX_TOLD_COUNT]; /* the threads that were, and have not opened it yet; or 0 */
+    size_t told_next;
+    int64_t told_until_ms;
+    bool lock_is_held; /* it was found held, and no try since has said otherwise */
     bool stuck;
     int64_t held_since_ms; /* while lock_is_held */
     /* Whom a lock file belongs to that has to be made while they wait. */
@@ -146,15 +154,23 @@ bool box_is_stuck(struct box *box);
  * lock. Call with the mutex held. */
 bool box_base_is_taken(const struct box *box);
 
-/* Somebody was told so, and looks the name up again: for a while it gets nodes of its own. Call with
- * the mutex held. */
-void box_shun_base(struct box *box);
+/*
+ * The thread was told so, and looks the name up again, only once: he gets a node of his own, however
+ * late he comes; and for a while everybody does, so that he does not meet the next one. Call with the
+ * mutex held.
+ */
+void box_shun_base(struct box *box, pid_t thread);
 
-/* Whether that is so still. Call with the mutex held, or where nobody uses the box. */
-bool box_is_shunned(const struct box *box);
+/* He has opened it (the kernel may ask for the name more than once before). Call with the mutex held.
+ */
+void box_has_come(struct box *box, pid_t thread);
 
-/* Whether who looks the name up is to get a node of his own. */
-bool box_base_is_shunned(struct box *box);
+/* Whether somebody who was told may come still. Call with the mutex held, or where nobody uses the
+ * box. */
+bool box_expects_lookup(const struct box *box);
+
+/* Whether this thread, who looks the name up, is to get a node of his own. */
+bool box_base_is_shunned(struct box *box, pid_t thread);
 
 /* There may be something to receive. By whoever is at work. */
 void box_has_news(struct box *box);

@@ -242,7 +242,7 @@ struct box *box_again(struct box *box)
  */
 static bool is_worthless(const struct boxes *boxes, const struct box *box)
 {
-    return box->users_count == 0 && box->files == NULL && !box_is_shunned(box) &&
+    return box->users_count == 0 && box->files == NULL && !box_expects_lookup(box) &&
            gproc_inflight_is_empty(&box->inflight) &&
            (box->measure.imprint.status.st_size == 0 || boxes->unused_count >= UNUSED_MOST_COUNT);
 }

@@ -11,7 +11,7 @@
 #include "send.h"
 
 /* Puts it into the box's list: 0, or -ESTALE. */
-static int enlist(struct handle *handle, struct tree_node node)
+static int enlist(struct handle *handle, struct tree_node node, pid_t thread)
 {
     struct box *box = handle->box;
     bool is_base = handle->writes && node.picture == 0;
@@ -22,8 +22,9 @@ static int enlist(struct handle *handle, struct tree_node node)
     /* Also for who collects: the kernel truncates, by its own lights, after it has opened. */
     taken = is_base && (box_base_is_taken(box) || (shares && box->base_collectors_count > 0));
     if (taken)
-        box_shun_base(box);
+        box_shun_base(box, thread);
     if (!taken) {
+        box_has_come(box, thread);
         handle->takes_base = is_base;
         if (shares)
             box->base_is_taken = true;
@@ -47,20 +48,20 @@ static int enlist(struct handle *handle, struct tree_node node)
  * again from the moment that the lock is found held: so that is found out here, and not by the
  * write, or else the next rm could come in between.
  */
-static int find_out_held(struct box *box, struct gproc_creator creator)
+static int find_out_held(struct box *box, struct gproc_creator creator, pid_t thread)
 {
     int result = box_try_lock(box, creator);
 
     if (result != -EWOULDBLOCK)
         return result;
     (void)pthread_mutex_lock(&box->mutex);
-    box_shun_base(box);
+    box_shun_base(box, thread);
     (void)pthread_mutex_unlock(&box->mutex);
     return -ESTALE;
 }
 
-int handle_new(struct box *box, struct tree_node node, int open_flags, struct gproc_creator creator,
-               struct access_grant grant, struct handle **handle)
+int handle_new(struct box *box, struct tree_node node, int open_flags, pid_t thread,
+               struct gproc_creator creator, struct access_grant grant, struct handle **handle)
 {
     struct handle *made = calloc(1, sizeof(*made));
     int access = open_flags & O_ACCMODE;
@@ -84,9 +85,9 @@ int handle_new(struct box *box, struct tree_node node, int open_flags, struct gp
         result = made->picture != NULL ? 0 : -ENOMEM;
     }
     if (result == 0 && made->writes && !made->collects && node.picture == 0)
-        result = find_out_held(box, creator);
+        result = find_out_held(box, creator, thread);
     if (result == 0)
-        result = enlist(made, node);
+        result = enlist(made, node, thread);
     if (result < 0) {
         (void)pthread_mutex_destroy(&made->mutex);
         free(made);

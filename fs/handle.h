@@ -74,11 +74,11 @@ struct handle {
 
 /*
  * A handle for `box`, whose reference becomes the handle's, and of which it may be opened through
- * `node` (see tree.h). 0 and `*handle`; or, with the reference still the caller's, -ENOMEM, or
+ * `node` (see tree.h) by `thread`. 0 and `*handle`; or, with the reference still the caller's, -ENOMEM, or
  * -ESTALE: that node is taken, look the name up again.
  */
-int handle_new(struct box *box, struct tree_node node, int open_flags, struct gproc_creator creator,
-               struct access_grant grant, struct handle **handle);
+int handle_new(struct box *box, struct tree_node node, int open_flags, pid_t thread,
+               struct gproc_creator creator, struct access_grant grant, struct handle **handle);
 
 /* Gives the reference back and frees. What was taken must have been given back before. */
 void handle_free(struct handle *handle);

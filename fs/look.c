@@ -160,26 +160,28 @@ int look_entry(struct gprocfs *fs, struct tree_node node, struct fuse_entry_para
     return 0;
 }
 
-static bool is_base_shunned(struct gprocfs *fs, pid_t pid)
+static bool is_base_shunned(struct gprocfs *fs, pid_t pid, pid_t thread)
 {
     struct box *box = box_find(fs, pid);
     bool shunned;
 
     if (box == NULL)
         return false;
-    shunned = box_base_is_shunned(box);
+    shunned = box_base_is_shunned(box, thread);
     box_put(box);
     return shunned;
 }
 
-void look_choose_node(struct gprocfs *fs, struct tree_node *node)
+void look_choose_node(fuse_req_t req, struct tree_node *node)
 {
+    struct gprocfs *fs = fuse_req_userdata(req);
     unsigned int flags = tree_view(node->view)->flags;
 
     node->picture = 0;
     if (node->pid == 0)
         return;
-    if ((flags & TREE_LOOKS) == 0 && ((flags & TREE_SENDS) == 0 || !is_base_shunned(fs, node->pid)))
+    if ((flags & TREE_LOOKS) == 0 &&
+        ((flags & TREE_SENDS) == 0 || !is_base_shunned(fs, node->pid, fuse_req_ctx(req)->pid)))
         return;
     while (node->picture == 0)
         node->picture = (uint32_t)atomic_fetch_add(&fs->nodes_count, 1) & TREE_PICTURE_MASK;
@@ -190,7 +192,7 @@ void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node)
     struct fuse_entry_param entry;
     int result;
 
-    look_choose_node(fs, &node);
+    look_choose_node(req, &node);
     result = look_entry(fs, node, &entry);
     if ((tree_view(node.view)->flags & TREE_LOOKS) != 0)
         entry.attr.st_size = 0; /* it is not counted yet; who maps the file is told when he asks */

@@ -22,7 +22,7 @@ extern const double look_name_timeout_s;
 extern const double look_attributes_timeout_s;
 
 /* Gives the node a number of its own where others use the first: see tree.h. */
-void look_choose_node(struct gprocfs *fs, struct tree_node *node);
+void look_choose_node(fuse_req_t req, struct tree_node *node);
 
 void look_up(struct gprocfs *fs, fuse_req_t req, struct tree_node node);
 void look_attributes(struct gprocfs *fs, fuse_req_t req, struct tree_node node);

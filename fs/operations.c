@@ -140,7 +140,8 @@ static int open_handle(fuse_req_t req, struct tree_node node, const struct stat 
     if (result == 0 && (info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box))
         result = -ETIMEDOUT;
     if (result == 0)
-        result = handle_new(box, node, info->flags, access_creator(req), grant, &handle);
+        result = handle_new(box, node, info->flags, fuse_req_ctx(req)->pid, access_creator(req),
+                            grant, &handle);
     if (result < 0) {
         box_put(box);
         return result;
@@ -237,7 +238,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
     if (result == 0)
         result = access_create(fs_of(req), req, node.pid, mode, &made);
     if (result >= 0) {
-        look_choose_node(fs_of(req), &node);
+        look_choose_node(req, &node);
         result = open_handle(req, node, result == 1 ? &made : NULL, info);
     }
     if (result < 0)
