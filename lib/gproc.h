@@ -187,7 +187,7 @@ struct gproc_mailbox_info {
  * `info` is valid until `found` returns; where it returns other than 0 that ends the showing.
  * `found` may use this library. Takes no locks and never waits: a mailbox that is written or
  * emptied at this moment may be shown as before or after, or with the count of neither. Every
- * mailbox is read once. Memory does not grow with them, but for damaged ones (1 / 64 of the size).
+ * mailbox is read once. Memory does not grow with them, but for damaged ones (1 / 16 of the size).
  * 0; what `found` returned; -ENOMEM.
  */
 int gproc_list(struct gproc *gproc,

@@ -2,33 +2,42 @@
  * How the scan is linear whatever the mailbox holds.
  *
  * Let P(x) be the sum of the bytes before x. A frame at s is good if P(s + length) - P(s + 12) is
- * its checksum. Samples of P are kept from sums_offset to sums_end, and P(position) is carried on.
+ * its checksum. Samples of P are kept from sums.begin to sums.end, and P(position) is carried on.
  *
  * A candidate that ends within the samples is judged by them: two look-ups and at most one step's
- * bytes.
+ * bytes. Where there is damage, that is done for many offsets at a time (sieve.h).
  *
- * One that ends further is summed, but only from sums_end on. If it is good, position goes past all
+ * One that ends further is summed, but only from sums.end on. If it is good, position goes past all
  * that was summed, and past the samples, which are void then. If it is not, the samples are
  * extended at least as far. Either way those bytes are never summed for a candidate's sake again.
  *
  * So each byte is summed at most twice ahead of position (for a candidate, for the samples) and
- * once as position passes it, and an intact mailbox never gets to have samples.
+ * once as position passes it, and an intact mailbox never gets to have samples. What the sieve
+ * looks at beyond the next good frame is in vain; that is never more than about twice the damage
+ * before that frame, because it is given few offsets at first.
  */
 #include "scan.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "checksum.h"
+#include "field.h"
 #include "frame.h"
+#include "implausible.h"
+#include "sieve.h"
 
 enum {
     WINDOW_BYTES = 256 * 1024, /* few calls, and still in the second-level cache */
     FAR_BYTES = 64 * 1024,
     GLANCE_BYTES = 4096, /* read around a candidate's end: costs as much as a few bytes would */
+    SHORT_BYTES = 128,   /* of frames that are looked for the quick way */
+    AHEAD_COUNT = 12,    /* so many near misses ahead, bytes are fetched */
+    /* So many offsets are sifted at first, then twice as many again and again: up to the next good
+     * frame is rarely far. */
+    SIFT_LEAST_COUNT = 32,
 };
 
 static off_t off_min(off_t a, off_t b)
@@ -39,73 +48,6 @@ static off_t off_min(off_t a, off_t b)
 static off_t off_max(off_t a, off_t b)
 {
     return a > b ? a : b;
-}
-
-int gproc_source_read(const struct gproc_source *source, void *buffer, size_t size_bytes,
-                      off_t offset)
-{
-    uint8_t *bytes = buffer;
-
-    if (offset < 0 || offset > source->size_bytes ||
-        size_bytes > (uintmax_t)(source->size_bytes - offset)) {
-        return -EIO;
-    }
-    if (source->data != NULL && size_bytes > 0) {
-        memcpy(bytes, source->data + offset, size_bytes);
-        return 0;
-    }
-    while (size_bytes > 0) {
-        const ssize_t count = pread(source->fd, bytes, size_bytes, source->start + offset);
-
-        if (count < 0 && errno == EINTR) {
-            continue;
-        }
-        if (count <= 0) {
-            return count < 0 ? -errno : -ENODATA;
-        }
-        bytes += count;
-        offset += count;
-        size_bytes -= (size_t)count;
-    }
-    return 0;
-}
-
-/* How many of the bytes from `offset` on are in `window`. */
-static size_t window_holds(const struct gproc_scan_window *window, off_t offset)
-{
-    const off_t behind = offset - window->offset;
-
-    return behind >= 0 && behind < (off_t)window->size_bytes ? window->size_bytes - (size_t)behind
-                                                             : 0;
-}
-
-/*
- * Reads up to `wanted_bytes` bytes at `offset` into one of the scan's windows, as many as it has
- * room for. 0, -ENOMEM, or what gproc_source_read() says; the window is empty then.
- */
-static int window_load(const struct gproc_scan *scan, struct gproc_scan_window *window,
-                       off_t offset, off_t wanted_bytes)
-{
-    if (window->bytes == NULL) {
-        /* Nothing before position is ever read, so no later load needs more room than this. */
-        const off_t left = scan->source.size_bytes - scan->position;
-        const size_t room = (size_t)off_min(left, (off_t)window->capacity_bytes);
-
-        window->bytes = malloc(room);
-        if (window->bytes == NULL) {
-            return -ENOMEM;
-        }
-        window->capacity_bytes = room;
-    }
-
-    const size_t size_bytes = (size_t)off_min(wanted_bytes, (off_t)window->capacity_bytes);
-    window->size_bytes = 0;
-    const int status = gproc_source_read(&scan->source, window->bytes, size_bytes, offset);
-    if (status == 0) {
-        window->offset = offset;
-        window->size_bytes = size_bytes;
-    }
-    return status;
 }
 
 /*
@@ -146,14 +88,14 @@ static ssize_t view_position(struct gproc_scan *scan, const uint8_t **bytes)
         *bytes = scan->source.data + position;
         return (ssize_t)left;
     }
-    if (window_holds(&scan->window, position) < GPROC_FRAME_HEADER_BYTES) {
-        const int status = window_load(scan, &scan->window, position, left);
+    if (gproc_window_holds(&scan->window, position) < GPROC_FRAME_HEADER_BYTES) {
+        const int status = gproc_window_load(&scan->window, &scan->source, position, left, left);
         if (status < 0) {
             return status;
         }
     }
     *bytes = scan->window.bytes + (position - scan->window.offset);
-    return (ssize_t)window_holds(&scan->window, position);
+    return (ssize_t)gproc_window_holds(&scan->window, position);
 }
 
 /*
@@ -163,23 +105,25 @@ static ssize_t view_position(struct gproc_scan *scan, const uint8_t **bytes)
 static ssize_t view_ahead(struct gproc_scan *scan, off_t offset, off_t limit, const uint8_t **bytes)
 {
     const off_t wanted = limit - offset;
-    const struct gproc_scan_window *window = &scan->window;
+    const struct gproc_window *window = &scan->window;
 
     if (scan->source.data != NULL) {
         *bytes = scan->source.data + offset;
         return (ssize_t)wanted;
     }
-    if (window_holds(window, offset) == 0) {
+    if (gproc_window_holds(window, offset) == 0) {
         window = &scan->far;
-        if (window_holds(window, offset) == 0) {
-            const int status = window_load(scan, &scan->far, offset, wanted);
+        if (gproc_window_holds(window, offset) == 0) {
+            /* Nothing before position is ever read. */
+            const int status = gproc_window_load(&scan->far, &scan->source, offset, wanted,
+                                                 scan->source.size_bytes - scan->position);
             if (status < 0) {
                 return status;
             }
         }
     }
     *bytes = window->bytes + (offset - window->offset);
-    return (ssize_t)off_min(wanted, (off_t)window_holds(window, offset));
+    return (ssize_t)off_min(wanted, (off_t)gproc_window_holds(window, offset));
 }
 
 /* Adds the bytes from `offset` to `end` to `*sum`, reading none at or after `limit`. 0 or a
@@ -200,92 +144,59 @@ static int range_sum(struct gproc_scan *scan, off_t offset, off_t end, off_t lim
     return 0;
 }
 
-/* The sample of P(sums_end): the last one, be its step whole or not. */
-static uint32_t *sums_last(const struct gproc_scan *scan)
-{
-    const off_t summed = scan->sums_end - scan->sums_offset;
-
-    return &scan->sums[(summed + GPROC_SCAN_STEP_BYTES - 1) / GPROC_SCAN_STEP_BYTES];
-}
-
-/* Has samples ready to be extended: those there are, or none yet, from position on. 0 or -ENOMEM.
- */
-static int sums_prepare(struct gproc_scan *scan)
-{
-    if (scan->sums == NULL) {
-        /* For all that is left: once is enough, and pages never touched cost nothing. */
-        const off_t left = scan->source.size_bytes - scan->position;
-        const uintmax_t count = (uintmax_t)left / GPROC_SCAN_STEP_BYTES + 2;
-
-        if (count > SIZE_MAX / sizeof(*scan->sums)) {
-            return -ENOMEM;
-        }
-        scan->sums = malloc((size_t)count * sizeof(*scan->sums));
-        if (scan->sums == NULL) {
-            return -ENOMEM;
-        }
-    }
-    if (scan->sums_end <= scan->position) {
-        scan->sums_offset = scan->position;
-        scan->sums_end = scan->position;
-        scan->sums[0] = 0;
-        scan->here = 0;
-    }
-    return 0;
-}
-
 /* Extends the samples to `end` or further: by a whole far window, so that it is not called often.
- */
+ * Where there are none, they begin at position. */
 static int sums_extend(struct gproc_scan *scan, off_t end)
 {
-    const int status = sums_prepare(scan);
-    if (status < 0) {
-        return status;
+    struct gproc_sums *sums = &scan->sums;
+
+    if (sums->end <= scan->position) {
+        const off_t position = scan->position;
+        /* In memory, steps are cache lines: to look into one is to wait for one. */
+        const size_t cut_bytes =
+            scan->source.data != NULL
+                ? (uintptr_t)(scan->source.data + position) % GPROC_SUMS_STEP_BYTES
+                : 0;
+        const int status =
+            gproc_sums_begin(sums, position, cut_bytes, scan->source.size_bytes - position);
+
+        if (status < 0) {
+            return status;
+        }
+        scan->here = 0;
+        scan->quick_end = -1; /* P(position) is to be carried on */
     }
 
-    const off_t least = off_max(end - scan->sums_end, (off_t)scan->far.capacity_bytes);
-    end = scan->sums_end + off_min(least, scan->source.size_bytes - scan->sums_end);
-    while (scan->sums_end < end) {
-        const off_t summed = scan->sums_end - scan->sums_offset;
-        const off_t room = GPROC_SCAN_STEP_BYTES - summed % GPROC_SCAN_STEP_BYTES;
+    const off_t least = off_max(end - sums->end, (off_t)scan->far.capacity_bytes);
+    end = sums->end + off_min(least, scan->source.size_bytes - sums->end);
+    while (sums->end < end) {
         const uint8_t *bytes;
-        const ssize_t count = view_ahead(scan, scan->sums_end, end, &bytes);
+        const ssize_t count = view_ahead(scan, sums->end, end, &bytes);
 
         if (count < 0) {
             return (int)count;
         }
-        const off_t used = off_min(count, room);
-        const uint32_t sum = *sums_last(scan) + gproc_checksum(bytes, (size_t)used);
-        scan->sums_end += used;
-        *sums_last(scan) = sum;
+        gproc_sums_append(sums, bytes, (size_t)count);
     }
     return 0;
 }
 
-/*
- * Whether P(end) is `expected`, for an `end` within the samples; 1, 0 or a negative errno.
- * `payload` is where the candidate's payload begins, and P(payload) is `before`.
- */
-static int sums_match(struct gproc_scan *scan, off_t payload, uint32_t before, off_t end,
-                      uint32_t expected)
+/* Whether P is `expected` `in_step` bytes after the begin of a step of the samples. 1, 0 or a
+ * negative errno. */
+static inline int sum_is(struct gproc_scan *scan, off_t step, size_t in_step, uint32_t expected)
 {
-    const off_t step = (end - scan->sums_offset - 1) / GPROC_SCAN_STEP_BYTES;
-    const uint32_t low = scan->sums[step];
-    const uint32_t high = scan->sums[step + 1];
+    const struct gproc_source *source = &scan->source;
+    const off_t begin = scan->sums.offset + step * GPROC_SUMS_STEP_BYTES;
+    uint32_t sum = scan->sums.samples[step];
 
-    /* P does not fall, and rises by far less than 2^32 in a step: it has to be between the two. */
-    if (expected - low > high - low) {
-        return 0;
+    if (source->data != NULL && begin >= scan->sums.begin &&
+        source->size_bytes - begin >= GPROC_SUMS_STEP_BYTES) {
+        return sum + gproc_checksum_part(source->data + begin, in_step) == expected;
     }
 
-    off_t from = scan->sums_offset + step * GPROC_SCAN_STEP_BYTES;
-    uint32_t sum = low;
-    if (from < payload) {
-        from = payload;
-        sum = before;
-    }
-    const off_t limit = from + off_min(GLANCE_BYTES, scan->source.size_bytes - from);
-    const int status = range_sum(scan, from, end, limit, &sum);
+    const off_t from = off_max(begin, scan->sums.begin);
+    const off_t limit = from + off_min(GLANCE_BYTES, source->size_bytes - from);
+    const int status = range_sum(scan, from, begin + (off_t)in_step, limit, &sum);
     return status < 0 ? status : sum == expected;
 }
 
@@ -305,19 +216,27 @@ static uint32_t header_sum(const uint8_t *header)
 static int frame_is_good(struct gproc_scan *scan, const uint8_t *header,
                          const struct gproc_frame *frame)
 {
+    const struct gproc_sums *sums = &scan->sums;
     const off_t payload = scan->position + GPROC_FRAME_HEADER_BYTES;
     const off_t end = scan->position + frame->length_bytes;
     off_t from = payload;
     uint32_t sum = 0;
 
-    if (payload < scan->sums_end) {
+    if (payload < sums->end) {
         const uint32_t before = scan->here + header_sum(header);
 
-        if (end <= scan->sums_end) {
-            return sums_match(scan, payload, before, end, before + frame->checksum);
+        if (end <= sums->end) {
+            const off_t step = (end - sums->offset) / GPROC_SUMS_STEP_BYTES;
+            const uint32_t expected = before + frame->checksum;
+
+            const size_t in_step = (size_t)((end - sums->offset) % GPROC_SUMS_STEP_BYTES);
+
+            return gproc_sums_may_be(&sums->samples[step], expected)
+                       ? sum_is(scan, step, in_step, expected)
+                       : 0;
         }
-        from = scan->sums_end;
-        sum = *sums_last(scan) - before;
+        from = sums->end;
+        sum = sums->last - before;
     }
 
     const int status = range_sum(scan, from, end, end, &sum);
@@ -338,7 +257,7 @@ static void frame_take(struct gproc_scan *scan, const uint8_t *header,
         .sender = frame->sender,
         .checksum = frame->checksum,
     };
-    if (scan->position < scan->sums_end) {
+    if (scan->position < scan->sums.end) {
         scan->here += header_sum(header) + frame->checksum;
     }
     scan->position += frame->length_bytes;
@@ -347,50 +266,11 @@ static void frame_take(struct gproc_scan *scan, const uint8_t *header,
 /* Moves position past `count` damaged offsets, whose bytes are at `bytes`. */
 static void damage_pass(struct gproc_scan *scan, const uint8_t *bytes, size_t count)
 {
-    if (scan->position < scan->sums_end) {
+    if (scan->position < scan->sums.end) {
         scan->here += count == 1 ? *bytes : gproc_checksum(bytes, count);
     }
     scan->position += (off_t)count;
     scan->damaged_bytes += (off_t)count;
-}
-
-/*
- * How many of the first `count` offsets at `bytes`, one after the other, have a length below 12 or
- * above `most`. Each has a whole header. Zeros, text and noise are passed at several bytes a
- * nanosecond here.
- */
-static size_t damage_run(const uint8_t *bytes, size_t count, int32_t most)
-{
-    size_t run = 0;
-
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    typedef int32_t lengths __attribute__((vector_size(16)));
-
-    /* Four vectors, each a byte on, hold the lengths at sixteen offsets. */
-    for (; count - run >= sizeof(lengths); run += sizeof(lengths)) {
-        lengths plausible = {0};
-        uint64_t halves[2];
-
-        for (size_t i = 0; i < sizeof(int32_t); i++) {
-            lengths length;
-
-            memcpy(&length, bytes + run + i, sizeof(length));
-            plausible |= (length >= GPROC_FRAME_HEADER_BYTES) & (length <= most);
-        }
-        memcpy(halves, &plausible, sizeof(halves));
-        if ((halves[0] | halves[1]) != 0) {
-            break;
-        }
-    }
-#endif
-    for (; run < count; run++) {
-        const int32_t length = gproc_frame_decode(bytes + run).length_bytes;
-
-        if (length >= GPROC_FRAME_HEADER_BYTES && length <= most) {
-            break;
-        }
-    }
-    return run;
 }
 
 /* Passes the offset at position, whose length is not plausible, and all those after it in `bytes`.
@@ -407,7 +287,7 @@ static void damage_pass_run(struct gproc_scan *scan, const uint8_t *bytes, size_
     /* Until there is an unresolved offset, a length that is too long is not to be passed unseen. */
     const off_t most = scan->unresolved < 0 ? INT32_MAX : off_min(left, INT32_MAX);
     const size_t count = bytes_count - (GPROC_FRAME_HEADER_BYTES - 1);
-    damage_pass(scan, bytes, damage_run(bytes, count, (int32_t)most));
+    damage_pass(scan, bytes, gproc_implausible_count(bytes, count, (int32_t)most));
 }
 
 /* Passes what is left when it is less than a header. */
@@ -429,20 +309,83 @@ void gproc_scan_init(struct gproc_scan *scan, const struct gproc_source *source,
         .source = *source,
         .position = position,
         .unresolved = -1,
+        .quick_end = -1,
         .window.capacity_bytes = WINDOW_BYTES,
         .far.capacity_bytes = FAR_BYTES,
     };
 }
 
-int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
+/* Passes those of the next `count` offsets that are damaged, up to one that is not, or that has to
+ * be looked at alone. Their bytes are at `bytes`. How many, or a negative errno. */
+static ssize_t damage_sift(struct gproc_scan *scan, const uint8_t *bytes, size_t bytes_count,
+                           size_t count)
 {
+    const struct gproc_sums *sums = &scan->sums;
+    const off_t summed = scan->position - sums->offset;
+    const off_t first_step = summed / GPROC_SUMS_STEP_BYTES;
+    const struct gproc_sieve_load load = {
+        .bytes = bytes,
+        .bytes_count = bytes_count,
+        .count = count,
+        .left = scan->source.size_bytes - scan->position,
+        .all_readable = scan->source.data != NULL,
+        .here = scan->here,
+        .samples = sums->samples + first_step,
+        .behind_bytes = (uint32_t)(summed % GPROC_SUMS_STEP_BYTES),
+        .passed_bytes = scan->position - sums->begin,
+        .summed_bytes = sums->end - scan->position,
+    };
+    struct gproc_sieve sieve;
+
+    gproc_sieve(&load, &sieve);
+    for (size_t i = 0; i < sieve.near_count; i++) {
+        const uint32_t end = sieve.ends[i];
+
+        if (load.all_readable && i + AHEAD_COUNT < sieve.near_count) {
+            __builtin_prefetch(bytes - load.behind_bytes + sieve.ends[i + AHEAD_COUNT]);
+        }
+
+        const int good = sum_is(scan, first_step + (off_t)(end / GPROC_SUMS_STEP_BYTES),
+                                end % GPROC_SUMS_STEP_BYTES, sieve.sums[i]);
+
+        if (good < 0) {
+            return good;
+        }
+        if (good > 0) {
+            sieve.decided_count = sieve.offsets[i];
+            break;
+        }
+    }
+    if (scan->unresolved < 0 && sieve.too_long < sieve.decided_count) {
+        scan->unresolved = scan->position + (off_t)sieve.too_long;
+    }
+    damage_pass(scan, bytes, sieve.decided_count);
+    return (ssize_t)sieve.decided_count;
+}
+
+/* Has the next message looked for the quick way, if it may be: in memory, and no damage about. */
+static void quick_set(struct gproc_scan *scan, int32_t length_bytes)
+{
+    const bool may_be = scan->source.data != NULL && length_bytes <= SHORT_BYTES &&
+                        scan->position >= scan->sums.end;
+
+    scan->usual_bytes = length_bytes;
+    scan->quick_end = may_be ? scan->source.size_bytes : -1;
+}
+
+/* gproc_scan_next() for whatever comes. Not inline: it would have the quick way save registers. */
+__attribute__((noinline)) static int next_of_any(struct gproc_scan *scan,
+                                                 struct gproc_message *message)
+{
+    size_t sift_count = SIFT_LEAST_COUNT;
+    bool sifts = false; /* whether the offset before position is damaged */
     off_t left;
 
     while ((left = scan->source.size_bytes - scan->position) >= GPROC_FRAME_HEADER_BYTES) {
         const uint8_t *bytes;
 
         if (scan->source.data == NULL && left >= (off_t)scan->window.capacity_bytes &&
-            window_holds(&scan->window, scan->position) < GPROC_FRAME_HEADER_BYTES) {
+            gproc_window_holds(&scan->window, scan->position) < GPROC_FRAME_HEADER_BYTES) {
             hole_pass(scan);
             left = scan->source.size_bytes - scan->position;
             if (left < GPROC_FRAME_HEADER_BYTES) {
@@ -454,9 +397,23 @@ int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
             return (int)count;
         }
 
+        if (sifts && scan->position < scan->sums.end) {
+            const size_t headers_count = (size_t)count - (GPROC_FRAME_HEADER_BYTES - 1);
+            const size_t asked = headers_count < sift_count ? headers_count : sift_count;
+            const ssize_t passed = damage_sift(scan, bytes, (size_t)count, asked);
+
+            if (passed < 0) {
+                return (int)passed;
+            }
+            sifts = (size_t)passed == asked;
+            sift_count = sift_count < GPROC_SIEVE_MAX_COUNT ? 2 * sift_count : sift_count;
+            continue;
+        }
+
         const struct gproc_frame frame = gproc_frame_decode(bytes);
         if (frame.length_bytes < GPROC_FRAME_HEADER_BYTES || frame.length_bytes > left) {
             damage_pass_run(scan, bytes, (size_t)count, frame.length_bytes);
+            sifts = true;
             continue;
         }
 
@@ -466,17 +423,51 @@ int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
         }
         if (good > 0) {
             frame_take(scan, bytes, &frame, message);
+            quick_set(scan, frame.length_bytes);
             return 1;
         }
         damage_pass(scan, bytes, 1);
+        sifts = true;
     }
     damage_pass_tail(scan);
     return 0;
 }
 
+int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
+{
+    const off_t position = scan->position;
+    const off_t length = scan->usual_bytes;
+    const off_t end = position + length;
+    uint32_t same = (uint32_t)length;
+
+    /*
+     * Where the next frame begins is known before this one's length has come from memory: it is
+     * guessed to be the usual one, and the processor goes on while it compares the two. The
+     * compiler, which cannot see that `same` is `length`, must not put what it read in its place.
+     */
+    __asm__("" : "+r"(same));
+    if (end <= scan->quick_end) {
+        const uint8_t *header = scan->source.data + position;
+        const uint32_t checksum = gproc_field_get(header, GPROC_FIELD_CHECKSUM);
+        const size_t payload_bytes = (size_t)length - GPROC_FRAME_HEADER_BYTES;
+
+        if (gproc_field_get(header, GPROC_FIELD_LENGTH) == same &&
+            gproc_checksum_after(header + GPROC_FRAME_HEADER_BYTES, payload_bytes) == checksum) {
+            message->frame_offset = position;
+            message->payload_offset = position + GPROC_FRAME_HEADER_BYTES;
+            message->payload_bytes = payload_bytes;
+            message->sender = (int32_t)gproc_field_get(header, GPROC_FIELD_SENDER);
+            message->checksum = checksum;
+            scan->position = end;
+            return 1;
+        }
+    }
+    return next_of_any(scan, message);
+}
+
 bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_bytes, off_t offset)
 {
-    const struct gproc_scan_window *window = &scan->window;
+    const struct gproc_window *window = &scan->window;
     size_t skipped;
 
     if (window->bytes == NULL || offset < window->offset ||
@@ -491,11 +482,7 @@ bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_by
 
 void gproc_scan_release(struct gproc_scan *scan)
 {
-    free(scan->window.bytes);
-    free(scan->far.bytes);
-    free(scan->sums);
-    scan->window = (struct gproc_scan_window){0};
-    scan->far = (struct gproc_scan_window){0};
-    scan->sums = NULL;
-    scan->sums_end = 0;
+    gproc_window_release(&scan->window);
+    gproc_window_release(&scan->far);
+    gproc_sums_release(&scan->sums);
 }

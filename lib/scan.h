@@ -6,12 +6,12 @@
  *
  * Cost: linear in the mailbox's size whatever it holds. An intact mailbox is read once, in order.
  * Where a plausible length turns out to be damaged, prefix sums are taken from there on, no further
- * than candidates reach: one sum in GPROC_SCAN_STEP_BYTES bytes. With them nearly every later
- * candidate is refused by a look at two sums; one that is not costs at most GPROC_SCAN_STEP_BYTES
+ * than candidates reach: one sum in GPROC_SUMS_STEP_BYTES bytes. With them nearly every later
+ * candidate is refused by a look at two sums; one that is not costs at most GPROC_SUMS_STEP_BYTES
  * bytes more (in a file, at most one pread of a page). Holes of a file are passed over unread.
  *
  * Memory: none for an intact mailbox in memory; for one in a file two windows, at most 320 KiB
- * together; where there is damage the prefix sums, at most 4 / GPROC_SCAN_STEP_BYTES of the
+ * together; where there is damage the prefix sums, at most 4 / GPROC_SUMS_STEP_BYTES of the
  * mailbox's size.
  *
  * Reads nothing outside [0, size_bytes) of its source. Does no locking: what the source shows must
@@ -26,21 +26,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum {
-    GPROC_SCAN_STEP_BYTES = 256,
-};
-
-/*
- * Where the bytes are: in memory (`data`), or in a file (`data` is NULL: `fd`, from `start` on).
- * Borrowed: neither the memory nor the descriptor is freed or closed by the scan, and both must
- * outlive it. Where the descriptor's own offset stands afterwards is not said: holes are asked for.
- */
-struct gproc_source {
-    const uint8_t *data;
-    int fd;
-    off_t start;      /* of the mailbox's first byte in the file; 0 for memory */
-    off_t size_bytes; /* how many bytes are the mailbox */
-};
+#include "source.h"
+#include "sums.h"
+#include "window.h"
 
 /* A message that has been found. Offsets count from the mailbox's first byte. */
 struct gproc_message {
@@ -49,14 +37,6 @@ struct gproc_message {
     size_t payload_bytes; /* 0 is legal */
     int32_t sender;
     uint32_t checksum;
-};
-
-/* Private: a stretch of a file that has been read. Unused, and never allocated, for memory. */
-struct gproc_scan_window {
-    uint8_t *bytes;        /* owned; NULL until needed */
-    off_t offset;          /* of the first of them in the mailbox */
-    size_t size_bytes;     /* how many are valid */
-    size_t capacity_bytes; /* how many there is room for, or will be */
 };
 
 /*
@@ -72,12 +52,12 @@ struct gproc_scan {
     off_t position;      /* the next offset to look at; all before it is decided */
     off_t unresolved;    /* first damaged offset that bytes appended later could make good, or -1 */
     off_t damaged_bytes; /* passed over so far */
-    struct gproc_scan_window window; /* around `position`; only ever moves forward */
-    struct gproc_scan_window far;    /* wherever else something was looked at last */
-    uint32_t *sums;                  /* owned; NULL until needed */
-    off_t sums_offset;               /* sums[k] is of the bytes from here to k steps on ... */
-    off_t sums_end;                  /* ... or to here if that is less; void once passed */
-    uint32_t here;                   /* the sum from sums_offset to position, unless void */
+    struct gproc_window window; /* around `position`; only ever moves forward */
+    struct gproc_window far;    /* wherever else something was looked at last */
+    struct gproc_sums sums;     /* none until needed; void once position has passed them */
+    uint32_t here;              /* P(position), unless they are void */
+    off_t usual_bytes;          /* the length of the frame before */
+    off_t quick_end;            /* up to here the next may be looked for the quick way, or -1 */
 };
 
 /*
@@ -100,13 +80,5 @@ bool gproc_scan_copy(const struct gproc_scan *scan, void *buffer, size_t size_by
 
 /* Frees what the scan holds; the source is the caller's. Twice is harmless. */
 void gproc_scan_release(struct gproc_scan *scan);
-
-/*
- * Reads exactly `size_bytes` bytes at `offset` of the source. 0, or -EIO where it is shorter;
- * -ENODATA where the file is, of which the source said more; what pread says. EINTR is handled
- * here.
- */
-int gproc_source_read(const struct gproc_source *source, void *buffer, size_t size_bytes,
-                      off_t offset);
 
 #endif

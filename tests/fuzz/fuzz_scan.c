@@ -1,8 +1,8 @@
 /*
  * The scanner against the model, on whatever the fuzzer comes up with.
  *
- * The first two bytes of the input say how large the windows of the file source are and where the
- * mailbox is cut for the incremental scan; the rest is the mailbox.
+ * The first two bytes of the input say how large the windows of the file source are, which form of
+ * the sieve is used, and where the mailbox is cut for the incremental scan; the rest is the mailbox.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 
 #include "model.h"
 #include "scan.h"
+#include "sieve.h"
 
 enum {
     /* The model is quadratic. */
@@ -61,6 +62,8 @@ static off_t restart_after(const uint8_t *data, size_t cut)
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_bytes)
 {
     static int fd = -1;
+    size_t forms_count;
+    const struct gproc_sieve_form *form = gproc_sieve_forms(&forms_count);
 
     if (input_bytes < 2 || input_bytes > MAILBOX_MAX_BYTES) {
         return 0;
@@ -71,6 +74,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t input_bytes)
 
     const size_t size_bytes = input_bytes - 2;
     const size_t window_bytes = 1 + (size_t)input[0] * 2;
+
+    /* Half of the inputs by the portable form, the last one; the others by the best there is. */
+    if (input[0] % 2 != 0) {
+        form += forms_count - 1;
+    }
+    while (!form->is_usable()) {
+        form++;
+    }
+    gproc_sieve_choose(form);
+
     uint8_t *data = malloc(size_bytes);
     if (size_bytes > 0) {
         memcpy(data, input + 2, size_bytes);

@@ -1,24 +1,18 @@
-/* The checksum is the sum of the bytes modulo 2^32, at every length and alignment, and reads no
- * others. */
+/* The checksum is the sum of the bytes modulo 2^32, at every length and alignment, in every form
+ * that this processor can run, and reads no other bytes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "checksum.h"
-
-/* The form for other machines, whatever this one is, under a name of its own. */
-#define GPROC_CHECKSUM_PORTABLE
-#define gproc_checksum portable_checksum
-uint32_t portable_checksum(const void *data, size_t size_bytes);
-#include "../../lib/checksum.c"
-#undef gproc_checksum
 
 static uint32_t plain_sum(const uint8_t *bytes, size_t size_bytes)
 {
@@ -30,10 +24,34 @@ static uint32_t plain_sum(const uint8_t *bytes, size_t size_bytes)
     return sum;
 }
 
+/* By whatever is chosen, and by each form alone. */
 static void assert_sum(const uint8_t *bytes, size_t size_bytes, uint32_t sum)
 {
+    size_t count;
+    const struct gproc_checksum_form *forms = gproc_checksum_forms(&count);
+
     assert_int_equal(gproc_checksum(bytes, size_bytes), sum);
-    assert_int_equal(portable_checksum(bytes, size_bytes), sum);
+    for (size_t i = 0; i < count; i++) {
+        if (forms[i].is_usable() && forms[i].sum(bytes, size_bytes) != sum) {
+            fail_msg("%s: another sum of %zu bytes", forms[i].name, size_bytes);
+        }
+    }
+}
+
+static void test_forms_are_many_and_one_is_for_any_processor(void **state)
+{
+    size_t count;
+    const struct gproc_checksum_form *forms = gproc_checksum_forms(&count);
+
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        printf("%s: %s\n", forms[i].name,
+               forms[i].is_wanted()   ? "wanted"
+               : forms[i].is_usable() ? "usable"
+                                      : "not on this processor");
+        assert_true(forms[i].is_usable() || !forms[i].is_wanted());
+    }
+    assert_true(forms[count - 1].is_wanted());
 }
 
 static void test_known_sums(void **state)
@@ -80,6 +98,31 @@ static void test_every_length_and_alignment(void **state)
     }
 }
 
+/* What is inline, for few bytes: likewise. */
+static void test_inline_sums_are_the_same(void **state)
+{
+    enum { ALIGNMENTS = 64, LENGTHS = 128 };
+    uint8_t bytes[ALIGNMENTS + GPROC_CHECKSUM_BEFORE_BYTES + LENGTHS];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * i * 31 + i * 7 + 200);
+    }
+    for (size_t at = 0; at < ALIGNMENTS; at++) {
+        const uint8_t *after = bytes + at + GPROC_CHECKSUM_BEFORE_BYTES;
+
+        for (size_t length = 0; length < LENGTHS; length++) {
+            assert_int_equal(gproc_checksum_after(after, length), plain_sum(after, length));
+        }
+        for (size_t length = 0; length <= GPROC_CHECKSUM_BLOCK_BYTES; length++) {
+            assert_int_equal(gproc_checksum_part(bytes + at, length),
+                             plain_sum(bytes + at, length));
+        }
+        assert_int_equal(gproc_checksum_block(bytes + at),
+                         plain_sum(bytes + at, GPROC_CHECKSUM_BLOCK_BYTES));
+    }
+}
+
 /* The largest bytes there are fill every narrow counter on the way; they must be emptied in time.
  */
 static void test_largest_bytes_do_not_overflow(void **state)
@@ -123,19 +166,31 @@ static void test_reads_nothing_else(void **state)
     for (size_t i = 0; i < page; i++) {
         pages[page + i] = (uint8_t)(i * 13 + 5);
     }
-    for (size_t length = 0; length <= page; length += length < 300 ? 1 : 61) {
+    for (size_t length = 0; length <= page; length += length < 600 ? 1 : 61) {
         assert_sum(pages + page, length, plain_sum(pages + page, length));
         assert_sum(pages + 2 * page - length, length, plain_sum(pages + 2 * page - length, length));
     }
+    /* After a header, which may be read. */
+    for (size_t length = 0; length < 128; length++) {
+        const uint8_t *last = pages + 2 * page - length;
+        const uint8_t *first = pages + page + GPROC_CHECKSUM_BEFORE_BYTES;
+
+        assert_int_equal(gproc_checksum_after(last, length), plain_sum(last, length));
+        assert_int_equal(gproc_checksum_after(first, length), plain_sum(first, length));
+    }
+    assert_int_equal(gproc_checksum_part(pages + 2 * page - GPROC_CHECKSUM_BLOCK_BYTES, 1),
+                     pages[2 * page - GPROC_CHECKSUM_BLOCK_BYTES]);
     assert_int_equal(munmap(pages, 3 * page), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forms_are_many_and_one_is_for_any_processor),
         cmocka_unit_test(test_known_sums),
         cmocka_unit_test(test_no_bytes_need_no_address),
         cmocka_unit_test(test_every_length_and_alignment),
+        cmocka_unit_test(test_inline_sums_are_the_same),
         cmocka_unit_test(test_largest_bytes_do_not_overflow),
         cmocka_unit_test(test_sum_is_modulo_2_32),
         cmocka_unit_test(test_reads_nothing_else),

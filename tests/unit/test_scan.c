@@ -22,6 +22,7 @@
 #include "mailboxes.h"
 #include "model.h"
 #include "scan.h"
+#include "sieve.h"
 #include "vectors.h"
 
 /* Any number will do; change it to see other mailboxes. */
@@ -283,6 +284,18 @@ static void test_incremental_scans_equal_a_full_one(void **state)
     }
 }
 
+/* Has one form of the sieve after the other be used, of those that can be. */
+static void form_choose(int number)
+{
+    size_t count;
+    const struct gproc_sieve_form *forms = gproc_sieve_forms(&count);
+    const struct gproc_sieve_form *form = &forms[(size_t)number % count];
+
+    if (form->is_usable()) {
+        gproc_sieve_choose(form);
+    }
+}
+
 /* 100,000 mailboxes: each from memory, from a file through windows of all sizes, and in two parts.
  */
 static void test_agrees_with_the_model_on_random_mailboxes(void **state)
@@ -307,6 +320,7 @@ static void test_agrees_with_the_model_on_random_mailboxes(void **state)
         model_init(&model, mailbox.data, mailbox.size_bytes, 0);
 
         struct gproc_source source = in_memory(mailbox.data, mailbox.size_bytes);
+        form_choose(i / MAILBOX_KINDS);
         assert_scan(&source, 0, 0, &model, what);
         if (i % 4 == 0) {
             source =
@@ -394,15 +408,88 @@ static void test_file_that_shrank_is_an_error_and_the_scan_can_go_on(void **stat
 
 static void test_error_of_pread_is_handed_on(void **state)
 {
-    const struct gproc_source source = {.fd = -1, .size_bytes = 100};
+    static const off_t sizes[] = {100, 1 << 30}; /* the larger is asked for holes first */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        const struct gproc_source source = {.fd = -1, .size_bytes = sizes[i]};
+        struct gproc_scan scan;
+        struct gproc_message message;
+
+        gproc_scan_init(&scan, &source, 0);
+        assert_int_equal(gproc_scan_next(&scan, &message), -EBADF);
+        assert_int_equal(scan.position, 0);
+        gproc_scan_release(&scan);
+    }
+}
+
+/* A window, or the samples, that there is no memory for. With memory the scan goes on. */
+static void test_no_memory_is_an_error_and_the_scan_can_go_on(void **state)
+{
+    static const uint8_t frame[GPROC_FRAME_HEADER_BYTES] = {12};
+    const off_t size = INT64_MAX / 2;
+    const struct gproc_source file = {.fd = memfd_create("mailbox", MFD_CLOEXEC),
+                                      .size_bytes = size};
+    /* It is far shorter than it says, but no more is looked at. */
+    const struct gproc_source memory = {.data = frame, .fd = -1, .size_bytes = size};
     struct gproc_scan scan;
     struct gproc_message message;
 
     (void)state;
-    gproc_scan_init(&scan, &source, 0);
-    assert_int_equal(gproc_scan_next(&scan, &message), -EBADF);
+    assert_true(file.fd >= 0);
+    assert_int_equal(pwrite(file.fd, frame, sizeof(frame), 0), sizeof(frame));
+    gproc_scan_init(&scan, &file, 0);
+    scan.window.capacity_bytes = SIZE_MAX / 4;
+    assert_int_equal(gproc_scan_next(&scan, &message), -ENOMEM);
     assert_int_equal(scan.position, 0);
+    scan.window.capacity_bytes = sizeof(frame);
+    assert_int_equal(gproc_scan_next(&scan, &message), 1);
     gproc_scan_release(&scan);
+    assert_int_equal(close(file.fd), 0);
+
+    static const uint8_t damaged[2 * GPROC_FRAME_HEADER_BYTES] = {
+        12, [8] = 1, [GPROC_FRAME_HEADER_BYTES] = 12};
+    struct gproc_source source = memory;
+    source.data = damaged;
+    gproc_scan_init(&scan, &source, 0);
+    assert_int_equal(gproc_scan_next(&scan, &message), -ENOMEM);
+    assert_int_equal(scan.position, 0);
+    scan.source.size_bytes = sizeof(damaged);
+    assert_int_equal(gproc_scan_next(&scan, &message), 1);
+    assert_int_equal(message.frame_offset, GPROC_FRAME_HEADER_BYTES);
+    gproc_scan_release(&scan);
+}
+
+/* Good frames among damaged ones, long and short: what is looked for the quick way and what is not
+ * must take turns, within the samples and beyond them. */
+static void test_short_frames_about_damage_in_memory(void **state)
+{
+    struct random random = {seed};
+    uint8_t *data = calloc(4000, 1);
+
+    (void)state;
+    assert_non_null(data);
+    for (int round = 0; round < 20000; round++) {
+        const size_t size_bytes = 1000 + random_below(&random, 3000);
+        const size_t usual = random_below(&random, 140);
+        size_t at = 0;
+
+        for (;;) {
+            const size_t payload =
+                random_below(&random, 8) != 0 ? usual : random_below(&random, 700);
+
+            if (at + GPROC_FRAME_HEADER_BYTES + payload > size_bytes) {
+                break;
+            }
+            memset(data + at, (int)random_below(&random, 3) * 127,
+                   GPROC_FRAME_HEADER_BYTES + payload);
+            mailbox_frame(data + at, (uint32_t)payload, 7, random_below(&random, 9) == 0);
+            at += GPROC_FRAME_HEADER_BYTES + payload;
+        }
+        memset(data + at, 0, size_bytes - at);
+        assert_bytes(data, size_bytes, "short frames about damage");
+    }
+    free(data);
 }
 
 static void test_source_read_reads_all_or_says_eio(void **state)
@@ -460,6 +547,8 @@ int main(void)
         cmocka_unit_test(test_large_files_give_what_memory_gives),
         cmocka_unit_test(test_file_that_shrank_is_an_error_and_the_scan_can_go_on),
         cmocka_unit_test(test_error_of_pread_is_handed_on),
+        cmocka_unit_test(test_no_memory_is_an_error_and_the_scan_can_go_on),
+        cmocka_unit_test(test_short_frames_about_damage_in_memory),
         cmocka_unit_test(test_source_read_reads_all_or_says_eio),
     };
 

@@ -29,10 +29,15 @@ static struct {
     size_t calls;
     size_t bytes;
     size_t calls_to_interrupt; /* this many are answered with EINTR, every other with one byte */
+    size_t call_to_fail;       /* the one after so many less one is answered with EIO; 0: none */
 } reads;
 
 ssize_t pread(int fd, void *buffer, size_t size_bytes, off_t offset)
 {
+    if (reads.call_to_fail > 0 && --reads.call_to_fail == 0) {
+        errno = EIO;
+        return -1;
+    }
     if (reads.calls_to_interrupt > 0) {
         if (--reads.calls_to_interrupt % 2 == 0) {
             errno = EINTR;
@@ -194,7 +199,7 @@ static struct cost cost_of(const struct gproc_source *source)
     cost.seconds = thread_seconds() - begin;
     cost.calls = reads.calls;
     cost.bytes = reads.bytes;
-    cost.sums = scan.sums != NULL;
+    cost.sums = scan.sums.samples != NULL;
     assert_int_equal(status, 0);
     assert_int_equal(scan.position, source->size_bytes);
     gproc_scan_release(&scan);
@@ -407,6 +412,62 @@ static void test_interrupted_and_short_reads_are_gone_on_with(void **state)
     assert_int_equal(close(fd), 0);
 }
 
+/* Whichever read fails, the error is handed on, and the scan finds what it would have found. */
+static void test_any_read_may_fail_once(void **state)
+{
+    const int fd = file_new("/tmp");
+    size_t errors = 0;
+
+    (void)state;
+    assert_true(fd >= 0);
+    for (enum mailbox_kind kind = 0; kind < MAILBOX_KINDS; kind++) {
+        struct random random = {kind};
+        struct mailbox mailbox;
+
+        mailbox_init(&mailbox, kind, 3000, &random);
+        const struct gproc_source memory = {.data = mailbox.data,
+                                            .size_bytes = (off_t)mailbox.size_bytes};
+        const struct gproc_source file = in_file(fd, mailbox.data, mailbox.size_bytes);
+        bool failed = true;
+
+        for (size_t failing = 1; failed; failing++) {
+            struct gproc_scan scans[2];
+            struct gproc_message wanted, found;
+            int status;
+
+            failed = false;
+            gproc_scan_init(&scans[0], &memory, 0);
+            gproc_scan_init(&scans[1], &file, 0);
+            scans[1].window.capacity_bytes = 50;
+            scans[1].far.capacity_bytes = 70;
+            reads.call_to_fail = failing;
+            do {
+                status = gproc_scan_next(&scans[1], &found);
+                if (status < 0) {
+                    assert_int_equal(status, -EIO);
+                    assert_false(failed);
+                    failed = true;
+                    errors++;
+                    continue;
+                }
+                assert_int_equal(gproc_scan_next(&scans[0], &wanted), status);
+                assert_int_equal(scans[1].position, scans[0].position);
+                if (status == 1) {
+                    assert_memory_equal(&found, &wanted, sizeof(found));
+                }
+            } while (status != 0);
+            reads.call_to_fail = 0;
+            assert_int_equal(scans[1].unresolved, scans[0].unresolved);
+            assert_int_equal(scans[1].damaged_bytes, scans[0].damaged_bytes);
+            gproc_scan_release(&scans[0]);
+            gproc_scan_release(&scans[1]);
+        }
+        mailbox_release(&mailbox);
+    }
+    assert_true(errors > 100);
+    assert_int_equal(close(fd), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -417,6 +478,7 @@ int main(void)
         cmocka_unit_test(test_dear_mailboxes_are_not_read_beyond_their_end),
         cmocka_unit_test(test_sparse_file_of_zeros_yields_nothing),
         cmocka_unit_test(test_interrupted_and_short_reads_are_gone_on_with),
+        cmocka_unit_test(test_any_read_may_fail_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

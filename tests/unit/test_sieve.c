@@ -1,0 +1,269 @@
+/*
+ * No form of the sieve loses a good frame, decides more than it may, or has its caller look at what
+ * is not the sum it says; and the forms agree on what is too long and on what is decided.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "field.h"
+#include "frame.h"
+#include "mailboxes.h"
+#include "sieve.h"
+#include "sums.h"
+
+enum {
+    STEP = GPROC_SUMS_STEP_BYTES,
+};
+
+/* Sums of the bytes before each offset. */
+static uint32_t *prefix_sums(const struct mailbox *mailbox)
+{
+    uint32_t *sums = calloc(mailbox->size_bytes + 1, sizeof(*sums));
+
+    assert_non_null(sums);
+    for (size_t i = 0; i < mailbox->size_bytes; i++) {
+        sums[i + 1] = sums[i] + mailbox->data[i];
+    }
+    return sums;
+}
+
+/* What has to come of the load that begins at `at`, one offset after the other. */
+struct wanted {
+    size_t beyond;   /* first offset whose candidate ends beyond the samples, or count */
+    size_t good;     /* first good offset before that, or count */
+    size_t too_long; /* first one before either, or SIZE_MAX */
+};
+
+static struct wanted wanted_of(const struct gproc_sieve_load *load, const uint32_t *sums)
+{
+    struct wanted wanted = {load->count, load->count, SIZE_MAX};
+
+    for (size_t i = 0; i < load->count; i++) {
+        const int32_t length = (int32_t)gproc_field_get(load->bytes + i, GPROC_FIELD_LENGTH);
+
+        if (length < GPROC_FRAME_HEADER_BYTES) {
+            continue;
+        }
+        if (length > load->left - (off_t)i) {
+            wanted.too_long = wanted.too_long < i ? wanted.too_long : i;
+            continue;
+        }
+        if ((off_t)i + length > load->summed_bytes) {
+            wanted.beyond = i;
+            return wanted;
+        }
+        if (sums[i + (size_t)length] - sums[i + GPROC_FRAME_HEADER_BYTES] ==
+            gproc_field_get(load->bytes + i, GPROC_FIELD_CHECKSUM)) {
+            wanted.good = i;
+            return wanted;
+        }
+    }
+    return wanted;
+}
+
+/* `sums` are those before each of the load's offsets. */
+static void assert_sieve(const struct gproc_sieve_form *form, const struct gproc_sieve_load *load,
+                         const uint32_t *sums)
+{
+    const struct wanted wanted = wanted_of(load, sums);
+    static struct gproc_sieve sieve;
+    bool good_is_near = false;
+
+    memset(&sieve, 0xff, sizeof(sieve));
+    gproc_sieve_choose(form);
+    gproc_sieve(load, &sieve);
+    for (size_t i = 0; i < sieve.near_count; i++) {
+        const size_t offset = sieve.offsets[i];
+        const size_t length = gproc_field_get(load->bytes + offset, GPROC_FIELD_LENGTH);
+
+        assert_in_range(offset, i == 0 ? 0 : sieve.offsets[i - 1] + 1, sieve.decided_count - 1);
+        assert_int_equal(sieve.ends[i], load->behind_bytes + offset + length);
+        assert_int_equal(sieve.sums[i] - load->here,
+                         sums[offset + GPROC_FRAME_HEADER_BYTES] - sums[0] +
+                             gproc_field_get(load->bytes + offset, GPROC_FIELD_CHECKSUM));
+        good_is_near |= offset == wanted.good;
+    }
+    /* The first good frame is near, or is where it has stopped. */
+    if (wanted.good < load->count) {
+        assert_true(good_is_near || sieve.decided_count == wanted.good);
+    } else {
+        assert_int_equal(sieve.decided_count, wanted.beyond);
+    }
+    if (wanted.too_long < wanted.good && wanted.too_long < sieve.decided_count) {
+        assert_int_equal(sieve.too_long, wanted.too_long);
+    } else if (sieve.too_long != SIZE_MAX) {
+        assert_in_range(sieve.too_long, wanted.good, sieve.decided_count - 1);
+    }
+}
+
+/* Some stretch of the mailbox, with samples from and to somewhere. */
+static void assert_random_load(const struct mailbox *mailbox, const uint32_t *sums,
+                               struct random *random)
+{
+    const size_t begin = random_below(random, mailbox->size_bytes - GPROC_FRAME_HEADER_BYTES);
+    const size_t at =
+        begin + random_below(random, mailbox->size_bytes - GPROC_FRAME_HEADER_BYTES - begin + 1);
+    const size_t end = at + random_below(random, mailbox->size_bytes - at + 1);
+    const size_t most = mailbox->size_bytes - at - (GPROC_FRAME_HEADER_BYTES - 1);
+    const size_t count =
+        1 + random_below(random, most < GPROC_SIEVE_MAX_COUNT ? most : GPROC_SIEVE_MAX_COUNT);
+    const bool all_readable = random_below(random, 4) != 0;
+    struct gproc_sums samples = {0};
+    size_t forms_count;
+    const struct gproc_sieve_form *forms = gproc_sieve_forms(&forms_count);
+
+    assert_int_equal(gproc_sums_begin(&samples, (off_t)begin, random_below(random, STEP),
+                                      (off_t)(mailbox->size_bytes - begin)),
+                     0);
+    gproc_sums_append(&samples, mailbox->data + begin, end - begin);
+
+    /* Bytes that may not be read are not there. */
+    const size_t bytes_count = count + GPROC_FRAME_HEADER_BYTES - 1;
+    uint8_t *exact = malloc(bytes_count);
+    assert_non_null(exact);
+    memcpy(exact, mailbox->data + at, bytes_count);
+
+    const off_t behind = (off_t)at - samples.offset;
+    const struct gproc_sieve_load load = {
+        .bytes = all_readable ? mailbox->data + at : exact,
+        .bytes_count = all_readable ? mailbox->size_bytes - at : bytes_count,
+        .count = count,
+        .left = (off_t)(mailbox->size_bytes - at),
+        .all_readable = all_readable,
+        .here = sums[at] - sums[begin],
+        .samples = samples.samples + behind / STEP,
+        .behind_bytes = (uint32_t)(behind % STEP),
+        .passed_bytes = (off_t)(at - begin),
+        .summed_bytes = (off_t)(end - at),
+    };
+    for (size_t i = 0; i < forms_count; i++) {
+        if (forms[i].is_usable()) {
+            assert_sieve(&forms[i], &load, sums + at);
+        }
+    }
+    free(exact);
+    gproc_sums_release(&samples);
+}
+
+static void test_forms_find_what_one_offset_after_the_other_finds(void **state)
+{
+    const char *tool = getenv("GPROC_TEST_TOOL");
+    const int rounds = tool != NULL && strcmp(tool, "valgrind") == 0 ? 50 : 2000;
+
+    (void)state;
+    for (enum mailbox_kind kind = 0; kind < MAILBOX_KINDS; kind++) {
+        struct random random = {20180513 + kind};
+
+        for (int i = 0; i < rounds; i++) {
+            struct mailbox mailbox;
+
+            mailbox_init(&mailbox, kind, 30 + random_below(&random, 4000), &random);
+            if (mailbox.size_bytes > GPROC_FRAME_HEADER_BYTES) {
+                uint32_t *sums = prefix_sums(&mailbox);
+
+                for (int load = 0; load < 4; load++) {
+                    assert_random_load(&mailbox, sums, &random);
+                }
+                free(sums);
+            }
+            mailbox_release(&mailbox);
+        }
+    }
+}
+
+/* Lengths all the same: ends that go from step to step; near misses all of them, and one good. */
+static void test_ends_that_move_on_are_judged_for_good(void **state)
+{
+    enum { SIZE = 4096, LENGTH = 0x101 };
+    struct random random = {1};
+    struct mailbox mailbox = {.size_bytes = SIZE};
+
+    (void)state;
+    mailbox.data = calloc(SIZE, 1);
+    assert_non_null(mailbox.data);
+    for (size_t i = 0; i < SIZE; i += 4) {
+        mailbox.data[i] = 1;
+        mailbox.data[i + 1] = 1;
+    }
+    for (int round = 0; round < 2000; round++) {
+        uint32_t *sums;
+
+        if (round == 1000) {
+            mailbox_frame(mailbox.data + SIZE / 2, LENGTH - GPROC_FRAME_HEADER_BYTES, 1, 0);
+        }
+        sums = prefix_sums(&mailbox);
+        assert_random_load(&mailbox, sums, &random);
+        free(sums);
+    }
+    free(mailbox.data);
+}
+
+static void test_samples_that_begin_or_end_within_a_step_are_enough(void **state)
+{
+    enum { SIZE = 1024 };
+    struct random random = {2};
+    struct mailbox mailbox = {.size_bytes = SIZE};
+    uint32_t *sums;
+
+    (void)state;
+    mailbox.data = calloc(SIZE, 1);
+    assert_non_null(mailbox.data);
+    /* All end in the same place, and miss by little. */
+    for (size_t at = SIZE / 12 * 12; at >= 12; at -= 12) {
+        mailbox_frame(mailbox.data + at - 12, (uint32_t)(SIZE - at - at / 12 % 4), 1, 3);
+    }
+    sums = prefix_sums(&mailbox);
+    for (int round = 0; round < 5000; round++) {
+        assert_random_load(&mailbox, sums, &random);
+    }
+    free(sums);
+    free(mailbox.data);
+}
+
+/* More than 32 bits can count is left: no length is too long, and those beyond the samples stop it. */
+static void test_more_is_left_than_a_length_can_say(void **state)
+{
+    static const uint8_t bytes[64] = {[20] = 0xff, 0xff, 0xff, 0x7f};
+    const uint32_t samples[3] = {0};
+    const struct gproc_sieve_load load = {
+        .bytes = bytes,
+        .bytes_count = sizeof(bytes),
+        .count = sizeof(bytes) - GPROC_FRAME_HEADER_BYTES,
+        .left = (off_t)1 << 40,
+        .samples = samples,
+        .summed_bytes = sizeof(bytes),
+    };
+    size_t count;
+    const struct gproc_sieve_form *forms = gproc_sieve_forms(&count);
+    static struct gproc_sieve sieve;
+
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        if (forms[i].is_usable()) {
+            gproc_sieve_choose(&forms[i]);
+            gproc_sieve(&load, &sieve);
+            assert_int_equal(sieve.too_long, SIZE_MAX);
+            assert_int_equal(sieve.decided_count, 20);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forms_find_what_one_offset_after_the_other_finds),
+        cmocka_unit_test(test_ends_that_move_on_are_judged_for_good),
+        cmocka_unit_test(test_more_is_left_than_a_length_can_say),
+        cmocka_unit_test(test_samples_that_begin_or_end_within_a_step_are_enough),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
