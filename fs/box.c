@@ -392,7 +392,8 @@ int box_measure(struct box *box, struct stat *status)
     if (box->files == NULL)
         gproc_mailbox_init(&none, box->pid);
     return gproc_measure_update(&box->measure, &box->fs->mailboxes,
-                                box->files != NULL ? &box->files->mailbox : &none, status);
+                                box->files != NULL ? &box->files->mailbox : &none,
+                                &box->fs->store.is_ending, status);
 }
 
 bool box_knows_mailbox(struct box *box, const struct stat *status, int access)

@@ -212,7 +212,9 @@ static enum job_result answer_attributes(struct job *job)
 
     if (result == -EAGAIN)
         return JOB_AGAIN;
-    if (result < 0)
+    if (result == -ECANCELED)
+        (void)job_reply_error(job, -ENOTCONN); /* the mount ends */
+    else if (result < 0)
         (void)job_reply_error(job, result == -ENOENT ? -ESTALE : result);
     else
         (void)job_reply_attr(job, &attributes, look_attributes_timeout_s);

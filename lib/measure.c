@@ -49,7 +49,8 @@ static int count(struct gproc_measure *measure, const struct gproc_source *sourc
 }
 
 int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory,
-                         const struct gproc_mailbox *kept, struct stat *status)
+                         const struct gproc_mailbox *kept, const atomic_bool *stop,
+                         struct stat *status)
 {
     struct gproc_mailbox mailbox = *kept;
     bool is_kept;
@@ -79,6 +80,7 @@ int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *dire
     }
     *status = mailbox.status;
     source = gproc_mailbox_source(&mailbox);
+    source.stop = stop;
     change = gproc_imprint_compare(&measure->imprint, status, &source);
     if (change == GPROC_IMPRINT_OTHER || change == GPROC_IMPRINT_REFILLED)
         gproc_measure_init(measure);

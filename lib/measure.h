@@ -15,6 +15,7 @@
 #ifndef GPROC_MEASURE_H
 #define GPROC_MEASURE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -39,11 +40,12 @@ void gproc_measure_init(struct gproc_measure *measure);
 /*
  * Brings the measure up to date, and says what stat says of the file. `kept` is the mailbox if it is
  * open already, which saves opening it, or is not open, or another one by now. 0; -EAGAIN: it is not
- * all counted, call again; or -ENOENT where there is
+ * all counted, call again; -ECANCELED, because `stop` (may be NULL) became true; or -ENOENT where there is
  * no mailbox (the measure is that of an empty one then), -EACCES where it may not be read, what
  * open and pread say.
  */
 int gproc_measure_update(struct gproc_measure *measure, struct gproc_place *directory,
-                         const struct gproc_mailbox *kept, struct stat *status);
+                         const struct gproc_mailbox *kept, const atomic_bool *stop,
+                         struct stat *status);
 
 #endif

@@ -18,6 +18,9 @@ int gproc_source_read(const struct gproc_source *source, void *buffer, size_t si
         return 0;
     }
     while (size_bytes > 0) {
+        if (source->stop != NULL && atomic_load(source->stop)) {
+            return -ECANCELED;
+        }
         const ssize_t count = pread(source->fd, bytes, size_bytes, source->start + offset);
 
         if (count < 0 && errno == EINTR) {

@@ -217,7 +217,7 @@ static void expect_measure(struct fixture *fixture, struct gproc_measure *measur
     struct stat status;
 
     gproc_mailbox_init(&none, PID);
-    assert_int_equal(gproc_measure_update(measure, &fixture->directory, &none, &status), 0);
+    assert_int_equal(gproc_measure_update(measure, &fixture->directory, &none, NULL, &status), 0);
     assert_int_equal(measure->messages_count, messages_count);
     assert_int_equal(measure->payload_bytes, payload_bytes);
     assert_int_equal(measure->imprint.status.st_size, status.st_size);
