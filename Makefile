@@ -85,6 +85,9 @@ SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian s
 FS_UNIT_SRC := $(filter $(patsubst fs/%.c,tests/unit/test_%.c,$(FS_SRC)),$(UNIT_SRC))
 # Fuzzers likewise; fuzz_names compares the names of both.
 FS_FUZZ_SRC := $(filter $(patsubst fs/%.c,tests/fuzz/fuzz_%.c,$(FS_SRC)) %/fuzz_names.c,$(FUZZ_SRC))
+# Tests in which calls fail: what they and the library call comes to tests/support/fault.c first.
+FAULTS_SRC  := $(wildcard tests/unit/test_*_faults.c)
+WRAPPED     := tests/support/fault.wrap
 
 objects_of    = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 programs_of   = $(patsubst %.c,$(OUT)/%,$(1))
@@ -155,7 +158,8 @@ TEST_CFLAGS = -fPIE -Ilib -Itests/support $(CMOCKA_CFLAGS)
 
 .PHONY: all library daemon examples tests unit-tests mount-tests objects check check-unit check-mount \
         check-memory lint lint-compile lint-format lint-tidy lint-cppcheck lint-scripts \
-        fuzz fuzzers fuzz-programs coverage coverage-run bench install uninstall deb clean help FORCE
+        fuzz fuzzers fuzz-programs coverage coverage-run coverage-unit coverage-unit-run bench \
+        install uninstall deb clean help FORCE
 
 all: library daemon examples
 
@@ -173,7 +177,8 @@ help:
 	@echo 'make check-unit, check-mount, check-memory (the unit tests under valgrind)'
 	@echo 'make lint       warnings of gcc and clang as errors, clang-tidy, cppcheck, clang-format, ...'
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
-	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov)'
+	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov);'
+	@echo '                make coverage-unit: of lib/, the unit tests alone'
 	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
 	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away.'
 	@echo '                BINDIR=, SBINDIR=, LIBDIR=, INCLUDEDIR=, DATADIR=, MANDIR=, or as bindir= ...'
@@ -258,7 +263,9 @@ $(call programs_of,$(FS_UNIT_SRC)): $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(FS_PAR
 $(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS): \
         $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS))
+	$(call say,LINK,$@)$(call link,$(WRAP) $(CMOCKA_LIBS))
+$(call programs_of,$(FAULTS_SRC)): WRAP = -Wl,@$(WRAPPED)
+$(call programs_of,$(FAULTS_SRC)): $(WRAPPED)
 
 $(BENCH): $(BENCH_OBJ) $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
@@ -329,14 +336,20 @@ fuzz-programs: $(FUZZERS)
 # At -O0, where a line is a line. A test may become another user, whose daemon counts as well, in files
 # that are there and his to write; where he cannot reach them he does not complain of it. As for
 # sanitizers tests pass over failing calls, which would be those that write what was counted.
-coverage:
+coverage coverage-unit:
 	@+$(MAKE) --no-print-directory CC=$(GCC) SAN= BUILD=$(BUILD)/coverage \
-	    CFLAGS='-O0 -g --coverage -fprofile-update=atomic' coverage-run
+	    CFLAGS='-O0 -g --coverage -fprofile-update=atomic' $@-run
+count_nothing = find $(OUT)/obj -name '*.gcno' | while read -r notes; do \
+    : >"$${notes%.gcno}.gcda" && chmod a+rw "$${notes%.gcno}.gcda"; done
 coverage-run: tests all
-	@find $(OUT)/obj -name '*.gcno' | while read -r notes; do \
-	    : >"$${notes%.gcno}.gcda" && chmod a+rw "$${notes%.gcno}.gcda"; done
+	@$(count_nothing)
 	-@GCOV_ERROR_FILE=/dev/null $(call run_tests,coverage) $(UNIT_TESTS) $(MOUNT_TESTS)
 	@scripts/coverage $(OUT)
+# Alone they run all of lib/.
+coverage-unit-run: unit-tests
+	@$(count_nothing)
+	-@GCOV_ERROR_FILE=/dev/null $(call run_tests,coverage) $(UNIT_TESTS)
+	@scripts/coverage $(OUT) $(LIB_SRC)
 
 bench: $(BENCH) $(EMPTYFS) all
 	@$(if $(BENCH),GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $(BENCH) $(OUT)/bench.txt && \

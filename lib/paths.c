@@ -62,7 +62,8 @@ static int join(char *path, size_t size_bytes, const char *parent, const char *n
 {
     int length = snprintf(path, size_bytes, "%s/%s", parent, name);
 
-    return length >= 0 && (size_t)length < size_bytes ? 0 : -ENAMETOOLONG;
+    /* It is negative for what is longer than INT_MAX. */
+    return (size_t)length < size_bytes ? 0 : -ENAMETOOLONG;
 }
 
 int gproc_mailbox_directory(char *path, size_t size_bytes)

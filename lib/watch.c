@@ -185,10 +185,8 @@ static int add_parent(struct gproc_watch *watch)
 {
     const char *path = watch->directory->path;
     const size_t parent_bytes = (size_t)(last_component(watch) - path);
-    char parent[PATH_MAX] = ".";
+    char parent[PATH_MAX] = "."; /* the directory's path is shorter: it has been opened */
 
-    if (parent_bytes >= sizeof(parent))
-        return -ENAMETOOLONG;
     if (parent_bytes > 0) { /* with its slash, which is all there is of the root */
         memcpy(parent, path, parent_bytes);
         parent[parent_bytes] = '\0';
