@@ -73,9 +73,10 @@ SUPPORT_SRC := $(wildcard tests/support/*.c)
 UNIT_SRC    := $(wildcard tests/unit/test_*.c)
 MOUNT_SRC   := $(wildcard tests/mount/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+MODEL_SRC   := $(wildcard tests/model/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
 ALL_SRC     := $(LIB_SRC) $(EXAMPLE_SRC) $(FS_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MOUNT_SRC) \
-               $(FUZZ_SRC) $(BENCH_SRC)
+               $(FUZZ_SRC) $(MODEL_SRC) $(BENCH_SRC)
 HEADERS     := $(wildcard lib/*.h lib/examples/*.h fs/*.h tests/*/*.h)
 # What the shells run but zsh, which shellcheck does not know; one is for python3.
 SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian scripts/check-format,$(wildcard scripts/*)) \
@@ -94,6 +95,7 @@ programs_of   = $(patsubst %.c,$(OUT)/%,$(1))
 LIB_OBJ      := $(call objects_of,$(LIB_SRC))
 FS_OBJ       := $(call objects_of,$(FS_SRC))
 SUPPORT_OBJ  := $(call objects_of,$(SUPPORT_SRC))
+MODEL_OBJ    := $(call objects_of,$(MODEL_SRC))
 FS_UNIT_OBJ  := $(call objects_of,$(FS_UNIT_SRC))
 FS_FUZZ_OBJ  := $(call objects_of,$(FS_FUZZ_SRC))
 
@@ -103,12 +105,14 @@ DAEMON     := $(OUT)/gprocfs
 # Not for others: what the tests link.
 FS_PARTS   := $(OUT)/obj/fs-parts.a
 SUPPORT    := $(OUT)/obj/support.a
+MODEL_PARTS := $(OUT)/obj/model-parts.a
 
 EXAMPLES    := $(patsubst lib/examples/%.c,$(OUT)/examples/%,$(EXAMPLE_SRC))
 UNIT_TESTS  := $(call programs_of,$(UNIT_SRC))
 MOUNT_TESTS := $(call programs_of,$(MOUNT_SRC))
 FUZZERS     := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SRC))
 FS_FUZZERS  := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FS_FUZZ_SRC))
+MODEL       := $(call programs_of,$(filter %/model.c,$(MODEL_SRC)))
 # One program of many parts, and the file system that it compares ours with.
 EMPTYFS     := $(call programs_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
 BENCH       := $(call programs_of,$(filter %/bench.c,$(BENCH_SRC)))
@@ -152,13 +156,13 @@ CMOCKA_LIBS   = $(call once,CMOCKA_LIBS,$(shell $(PKG_CONFIG) --libs cmocka))
 
 LIB_CFLAGS  = -fPIC
 FS_CFLAGS   = -fPIE -Ilib $(FUSE_CFLAGS)
-TEST_CFLAGS = -fPIE -Ilib -Itests/support $(CMOCKA_CFLAGS)
+TEST_CFLAGS = -fPIE -Ilib -Itests/support -Itests/model $(CMOCKA_CFLAGS)
 
 # --- targets ----------------------------------------------------------------------------------------
 
 .PHONY: all library daemon examples tests unit-tests mount-tests objects check check-unit check-mount \
         check-memory lint lint-compile lint-format lint-tidy lint-cppcheck lint-scripts \
-        fuzz fuzzers fuzz-programs coverage coverage-run coverage-unit coverage-unit-run bench \
+        model fuzz fuzzers fuzz-programs coverage coverage-run coverage-unit coverage-unit-run bench \
         install uninstall deb clean help FORCE
 
 all: library daemon examples
@@ -177,6 +181,7 @@ help:
 	@echo 'make check-unit, check-mount, check-memory (the unit tests under valgrind)'
 	@echo 'make lint       warnings of gcc and clang as errors, clang-tidy, cppcheck, clang-format, ...'
 	@echo 'make fuzz       run every fuzzer for SECONDS= (60) seconds'
+	@echo 'make model      random operations against a model, for SECONDS= (60) seconds, from SEED= on'
 	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov);'
 	@echo '                make coverage-unit: of lib/, the unit tests alone'
 	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
@@ -205,6 +210,8 @@ $(OUT)/obj/flags-fs-objects: FORCE
 	$(call stamp,$(FS_OBJ))
 $(OUT)/obj/flags-support-objects: FORCE
 	$(call stamp,$(SUPPORT_OBJ))
+$(OUT)/obj/flags-model-objects: FORCE
+	$(call stamp,$(MODEL_OBJ))
 
 compile = $(CC) $(BASE_CFLAGS) $(1) -MMD -MP -c -o $@ $<
 archive = rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
@@ -239,6 +246,10 @@ $(SUPPORT): $(SUPPORT_OBJ) $(OUT)/obj/flags-support-objects
 	@mkdir -p $(@D)
 	$(call say,AR,$@)$(archive)
 
+$(MODEL_PARTS): $(filter-out %/model.o,$(MODEL_OBJ)) $(OUT)/obj/flags-model-objects
+	@mkdir -p $(@D)
+	$(call say,AR,$@)$(archive)
+
 # A sanitizer's run-time is the program's, not the library's: its symbols stay undefined here.
 $(SHARED_LIB): $(LIB_OBJ) lib/libgproc.map $(OUT)/obj/flags-lib-objects
 	$(call say,LINK,$@)$(CC) $(BASE_LDFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -shared \
@@ -261,12 +272,15 @@ $(call programs_of,$(FS_UNIT_SRC)): $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(FS_PAR
 	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) $(FUSE_LIBS))
 
 $(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS): \
-        $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(STATIC_LIB)
+        $(OUT)/%: $(OUT)/obj/%.o $(MODEL_PARTS) $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(WRAP) $(CMOCKA_LIBS))
 $(call programs_of,$(FAULTS_SRC)): WRAP = -Wl,@$(WRAPPED)
 $(call programs_of,$(FAULTS_SRC)): $(WRAPPED)
 
+$(MODEL): $(filter %/model.o,$(MODEL_OBJ)) $(MODEL_PARTS) $(SUPPORT) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS))
 $(BENCH): $(BENCH_OBJ) $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) -lrt)
@@ -314,14 +328,14 @@ lint-format:
 lint-tidy:
 	$(call say,TIDY,lib fs tests)$(if $(ALL_SRC),printf '%s\n' $(ALL_SRC) | xargs -P 2 -I '{}' \
 	    $(CLANG_TIDY) --quiet '{}' -- -std=gnu11 -D_GNU_SOURCE -DGPROC_VERSION='"$(VERSION)"' \
-	    -Ilib -Ifs -Itests/support $(FUSE_CFLAGS) $(CMOCKA_CFLAGS) 2>/dev/null,:)
+	    -Ilib -Ifs -Itests/support -Itests/model $(FUSE_CFLAGS) $(CMOCKA_CFLAGS) 2>/dev/null,:)
 # NULL is a pointer wherever this builds, and cmocka's failures do not return.
 lint-cppcheck:
 	$(call say,CHECK,lib fs tests)$(if $(ALL_SRC),$(CPPCHECK) --quiet --std=c11 --language=c \
 	    --enable=warning$(comma)performance$(comma)portability --inline-suppr --error-exitcode=1 \
 	    --suppress=missingIncludeSystem --suppress=varFuncNullUB '-Dfail_msg(...)=abort()' \
 	    '-Dfail()=abort()' -D_GNU_SOURCE -D__linux__ -DGPROC_VERSION='"$(VERSION)"' \
-	    -Ilib -Itests/support $(ALL_SRC),:)
+	    -Ilib -Itests/support -Itests/model $(ALL_SRC),:)
 lint-scripts:
 	$(call say,SHELL,scripts)$(if $(SCRIPTS),$(SHELLCHECK) -x $(SCRIPTS),:)
 
@@ -332,6 +346,10 @@ fuzzers:
 	@+$(MAKE) --no-print-directory CC=$(CLANG) FUZZING=1 SAN=fuzzer-no-link,address,undefined \
 	    fuzz-programs
 fuzz-programs: $(FUZZERS)
+
+model: $(MODEL) all
+	@GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $(MODEL) --seconds $(SECONDS) \
+	    $(if $(SEED),--seed $(SEED))
 
 # At -O0, where a line is a line. A test may become another user, whose daemon counts as well, in files
 # that are there and his to write; where he cannot reach them he does not complain of it. As for

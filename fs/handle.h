@@ -36,6 +36,7 @@ struct collected {
     size_t begin; /* the file offset of its first byte: what was written before has been sent */
     bool anew;    /* the next byte is the first, wherever it is written */
     pid_t sender; /* of its first byte */
+    pid_t writer; /* of what was written last */
     int failure;  /* a write failed: nothing of this message is sent any more; or 0 */
     size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
 };

@@ -324,7 +324,7 @@ static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node
     struct job job;
 
     if (handle != NULL && handle->collects)
-        return send_resize(handle, size_bytes);
+        return send_resize(handle, req, size_bytes);
     if (size_bytes != 0)
         return -EINVAL;
     if (box_job(fs, req, node, answer_clear, &job)) {
@@ -374,6 +374,16 @@ static void change_owner(struct gprocfs *fs, fuse_req_t req, struct tree_node no
     }
 }
 
+/* Of a message that is being collected for a mailbox that was removed meanwhile. */
+static void answer_nowhere(fuse_req_t req, struct tree_node node, const struct handle *handle)
+{
+    struct stat attributes = {
+        .st_mode = handle->grant.mode, .st_uid = handle->grant.uid, .st_gid = handle->grant.gid};
+
+    show_through(node, &attributes);
+    (void)fuse_reply_attr(req, &attributes, look_attributes_timeout_s);
+}
+
 void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
                  const struct stat *attributes, int to_set, struct handle *handle)
 {
@@ -388,6 +398,14 @@ void look_change(struct gprocfs *fs, fuse_req_t req, struct tree_node node,
         return;
     }
     result = change_file(fs, node.pid, attributes, to_set);
+    if (result == -ESTALE && handle != NULL && handle->collects && (to_set & FUSE_SET_ATTR_SIZE)) {
+        result = send_resize(handle, req, attributes->st_size);
+        if (result < 0)
+            (void)reply_error(req, result);
+        else
+            answer_nowhere(req, node, handle);
+        return;
+    }
     if (result == 0 && (to_set & FUSE_SET_ATTR_SIZE))
         result = change_size(fs, req, node, attributes->st_size, handle);
     if (result < 0)
@@ -403,7 +421,11 @@ static enum job_result answer_remove(struct job *job)
     if (result == -EWOULDBLOCK)
         return JOB_NEEDS_LOCK;
     if (result == 0) {
-        result = gproc_inflight_clear(&job->box->inflight);
+        struct stat status;
+
+        result = gproc_mailbox_stat(&job->fs->mailboxes, job->box->pid, &status);
+        if (result == 0)
+            result = gproc_inflight_clear(&job->box->inflight);
         if (result == 0)
             result = gproc_mailbox_remove(&job->fs->mailboxes, job->box->pid);
         if (result == 0) {

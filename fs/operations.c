@@ -20,6 +20,11 @@
 #include "take.h"
 #include "tree.h"
 
+enum {
+    /* How often a mailbox may be deleted while it is made and opened before the caller is told. */
+    CREATE_MOST_COUNT = 10,
+};
+
 static struct gprocfs *fs_of(fuse_req_t req)
 {
     return fuse_req_userdata(req);
@@ -226,21 +231,42 @@ static void answer_created(fuse_req_t req, struct tree_node node, struct fuse_fi
         drop_handle(info);
 }
 
+/*
+ * Makes the mailbox where there is none, and the handle. The kernel has looked the name up already, so
+ * ESTALE would be what the caller is told: whatever has changed meanwhile is looked at again here.
+ */
+static int create_handle(fuse_req_t req, struct tree_node *node, mode_t mode,
+                         struct fuse_file_info *info)
+{
+    const struct stat *made = NULL;
+    struct stat status, of_ours;
+    int attempt;
+    int result = -ESTALE;
+
+    for (attempt = 0; attempt < CREATE_MOST_COUNT && result == -ESTALE; attempt++) {
+        result = access_create(fs_of(req), req, node->pid, mode, &status);
+        if (result < 0)
+            return result;
+        if (result == 1) {
+            of_ours = status;
+            made = &of_ours;
+        }
+        look_choose_node(req, node);
+        result = open_handle(req, *node, made, info);
+    }
+    return result;
+}
+
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                       struct fuse_file_info *info)
 {
     struct tree_node node;
-    struct stat made;
     int result = -EPERM;
 
     if (tree_find(parent, &node) && node.pid == 0)
         result = node.view == TREE_MAILBOX ? gproc_pid_parse(name, &node.pid) : -EACCES;
     if (result == 0)
-        result = access_create(fs_of(req), req, node.pid, mode, &made);
-    if (result >= 0) {
-        look_choose_node(req, &node);
-        result = open_handle(req, node, result == 1 ? &made : NULL, info);
-    }
+        result = create_handle(req, &node, mode, info);
     if (result < 0)
         refuse(req, result);
     else
@@ -262,7 +288,7 @@ static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t 
                      off_t offset, struct fuse_file_info *info)
 {
     (void)inode;
-    send_write(handle_of(info), req, data, size_bytes, offset);
+    send_write(handle_of(info), req, data, size_bytes, offset, (info->flags & O_APPEND) != 0);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *info)

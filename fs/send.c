@@ -118,8 +118,9 @@ static void spoil(const struct handle *handle, struct collected *collected, int 
     collected->failure = failure;
 }
 
-int send_resize(struct handle *handle, off_t size_bytes)
+int send_resize(struct handle *handle, fuse_req_t req, off_t size_bytes)
 {
+    pid_t sender = sender_of_thread(fuse_req_ctx(req)->pid);
     struct collected *collected = &handle->collected;
     int result;
 
@@ -133,6 +134,8 @@ int send_resize(struct handle *handle, off_t size_bytes)
     result = collected->failure;
     if (result == 0)
         result = resize(handle, collected, (size_t)size_bytes - collected->begin);
+    if (result == 0 && collected->size_bytes > 0 && collected->sender == 0)
+        collected->sender = sender;
     (void)pthread_mutex_unlock(&handle->mutex);
     return result;
 }
@@ -162,6 +165,7 @@ static int collect(const struct handle *handle, struct collected *collected, pid
     }
     if (collected->sender == 0)
         collected->sender = sender;
+    collected->writer = sender;
     memcpy(collected->data + offset, data, size_bytes);
     return 0;
 }
@@ -216,7 +220,7 @@ static struct job append_job(struct handle *handle, fuse_req_t req)
 
     job.run = append;
     job.takes_lock = true;
-    job.mode = GPROC_MAILBOX_MODE & ~fuse_req_ctx(req)->umask;
+    job.mode = handle->grant.mode & 07777; /* as it was: a write does not tell the umask */
     return job;
 }
 
@@ -306,7 +310,7 @@ static void write_message(struct handle *handle, fuse_req_t req, const void *dat
 }
 
 void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t size_bytes,
-                off_t offset)
+                off_t offset, bool appends)
 {
     pid_t sender;
     int result;
@@ -317,6 +321,8 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
     }
     sender = sender_of_thread(fuse_req_ctx(req)->pid);
     (void)pthread_mutex_lock(&handle->mutex);
+    if (appends)
+        offset = (off_t)(handle->collected.begin + handle->collected.size_bytes);
     result = offset < 0
                  ? -EINVAL
                  : collect(handle, &handle->collected, sender, data, size_bytes, (size_t)offset);
@@ -327,21 +333,32 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
         (void)fuse_reply_write(req, size_bytes);
 }
 
+/* Whether somebody who was killed has written some of it. Who has only a copy of the descriptor has
+ * not: the message is others', and they live. */
+static bool is_writer(const struct collected *collected, pid_t thread)
+{
+    pid_t process = sender_of_thread(thread);
+
+    return process == collected->sender || process == collected->writer;
+}
+
 void send_flush(struct handle *handle, fuse_req_t req, bool syncs)
 {
     struct collected *collected = &handle->collected;
+    pid_t thread = fuse_req_ctx(req)->pid;
     struct job job;
+    bool killed;
     int failure;
 
     (void)pthread_mutex_lock(&handle->mutex);
     failure = collected->failure;
-    if (collected->size_bytes == 0 && failure == 0) {
+    killed = collected->size_bytes > 0 && handle->collects && sender_was_killed(thread);
+    if ((collected->size_bytes == 0 && failure == 0) || (killed && !is_writer(collected, thread))) {
         (void)pthread_mutex_unlock(&handle->mutex);
         (void)reply_error(req, 0); /* whoever closes may be gone */
         return;
     }
-    if (collected->size_bytes == 0 || !handle->collects ||
-        sender_was_killed(fuse_req_ctx(req)->pid)) {
+    if (collected->size_bytes == 0 || !handle->collects || killed) {
         forget(handle->box->fs, collected);
         collected->anew = true; /* whatever is written next is the beginning of another message */
         (void)pthread_mutex_unlock(&handle->mutex);

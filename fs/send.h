@@ -22,7 +22,7 @@
 
 /* `data` is borrowed for the call. */
 void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t size_bytes,
-                off_t offset);
+                off_t offset, bool appends);
 
 /* Sends what has been collected, if anything. From a task that was killed: throws it away. `syncs`:
  * for fsync, during which the kernel holds the inode. */
@@ -30,7 +30,7 @@ void send_flush(struct handle *handle, fuse_req_t req, bool syncs);
 
 /* The collected message is `size_bytes` long from now on. 0, or -EFBIG, -ENOSPC, -ENOMEM. Answers
  * nothing. */
-int send_resize(struct handle *handle, off_t size_bytes);
+int send_resize(struct handle *handle, fuse_req_t req, off_t size_bytes);
 
 /* Throws away what has been collected. */
 void send_forget(struct handle *handle);

@@ -61,7 +61,7 @@ static bool add_directly(const struct job *job, struct direct *direct,
             direct->size_bytes = message->payload_bytes;
         }
         direct->payload_bytes += message->payload_bytes;
-        return first || message->payload_bytes == 0;
+        return first; /* an empty one behind it is for the next who comes */
     }
     envelope_bytes = hand_write_envelope(envelope, message);
     end = direct->packed + direct->size_bytes;
@@ -461,9 +461,14 @@ static int return_under_lock(struct box *box)
 void take_return(struct box *box)
 {
     int64_t wait_ms = box->fs->return_until_ms - keeper_now_ms();
+    struct gproc_taken *taken;
     struct gproc_lock lock;
     int result;
 
+    /* Where nothing but damage is left, that is found out, and dropped, here. */
+    if (!gproc_inflight_is_unsettled(&box->inflight) &&
+        gproc_inflight_next(&box->inflight, &taken) == 1)
+        gproc_inflight_give_back(&box->inflight, taken);
     if (gproc_inflight_is_empty(&box->inflight))
         return;
     result = gproc_lock_take(&lock, &box->fs->locks, box->pid, gproc_creator_self,
