@@ -55,14 +55,15 @@ static void prepare(const struct actors *actors, struct work *work, unsigned whi
 int actors_start(struct actors *actors, enum actor_kind kind, unsigned box)
 {
     struct actor *actor;
+    pid_t pid;
 
     if (actors->count >= ACTORS_MOST - ACTORS_KEPT)
         return -1;
     actor = &actors->stage->actors[actors->count++];
     actor->kind = kind;
     actor->box = box;
-    actor->pid = process_fork(0);
-    if (actor->pid == 0) {
+    pid = process_fork(0);
+    if (pid == 0) {
         static struct work work;
 
         signal(SIGPIPE, SIG_IGN);
@@ -70,7 +71,8 @@ int actors_start(struct actors *actors, enum actor_kind kind, unsigned box)
         acts_play(&work);
         _exit(0);
     }
-    return actor->pid > 0 ? (int)actors->count - 1 : -1;
+    actor->pid = pid; /* here alone: the child has the same memory */
+    return pid > 0 ? (int)actors->count - 1 : -1;
 }
 
 size_t actors_kill(struct actors *actors, unsigned which)
