@@ -385,15 +385,38 @@ int box_try_lock(struct box *box, struct gproc_creator creator)
     return result;
 }
 
-int box_measure(struct box *box, struct stat *status)
+void box_forget_measure(struct box *box)
 {
+    free(box->measure);
+    box->measure = NULL;
+}
+
+/* Most mailboxes are empty most of the time, and many readers may wait at as many of them: for these
+ * nothing is kept. */
+int box_measure(struct box *box, struct stat *status, const struct gproc_measure **measure)
+{
+    static const struct gproc_measure nothing; /* all zero, as gproc_measure_init() leaves it */
+    struct gproc_measure made = box->measure != NULL ? *box->measure : nothing;
     struct gproc_mailbox none;
+    int result;
 
     if (box->files == NULL)
         gproc_mailbox_init(&none, box->pid);
-    return gproc_measure_update(&box->measure, &box->fs->mailboxes,
-                                box->files != NULL ? &box->files->mailbox : &none,
-                                &box->fs->store.is_ending, status);
+    result = gproc_measure_update(&made, &box->fs->mailboxes,
+                                  box->files != NULL ? &box->files->mailbox : &none,
+                                  &box->fs->store.is_ending, status);
+    *measure = &nothing;
+    if (made.imprint.status.st_size == 0) {
+        box_forget_measure(box);
+        return result;
+    }
+    if (box->measure == NULL)
+        box->measure = malloc(sizeof(*box->measure));
+    if (box->measure == NULL)
+        return -ENOMEM;
+    *box->measure = made;
+    *measure = box->measure;
+    return result;
 }
 
 bool box_knows_mailbox(struct box *box, const struct stat *status, int access)

@@ -71,19 +71,20 @@ struct box {
 
     pthread_mutex_t mutex;
     /* Protected by mutex. */
-    bool busy;              /* somebody is at work: only he touches what is his below */
+    bool busy;            /* somebody is at work: only he touches what is his below */
+    bool news;            /* the first that waits for mail is worth a try */
+    bool mail_is_watched; /* the keeper says `news` when the file below changes */
+    bool base_is_taken;   /* one open file writes through the node that names have first */
+    bool lock_is_held;    /* it was found held, and no try since has said otherwise */
+    bool stuck;
     struct handle *handles; /* the open files */
     struct job_queue ready;
     struct job_queue later;       /* at work on something long, in slices */
-    unsigned int turns_count;     /* jobs that were begun */
     struct job_queue contended;   /* waiting for the lock, in order */
     struct job_queue waiting;     /* for mail, in order */
-    bool news;                    /* the first of them is worth a try */
     struct poller *pollers;       /* who wants to hear of mail */
     size_t followers_count;       /* open files whose reads wait for mail */
-    bool mail_is_watched;         /* the keeper says `news` when the file below changes */
     struct picture *pictures;     /* that open files show */
-    bool base_is_taken;           /* one open file writes through the node that names have first */
     size_t base_collectors_count; /* open files that collect, through that node */
     size_t base_clears_count;     /* requests to empty it through that node, which hold it, too */
     /* Somebody was told to look the name up again; see tree.h. */
@@ -91,17 +92,16 @@ struct box {
     pid_t told[BOX_TOLD_COUNT]; /* the threads that were, and have not opened it yet; or 0 */
     size_t told_next;
     int64_t told_until_ms;
-    bool lock_is_held; /* it was found held, and no try since has said otherwise */
-    bool stuck;
-    int64_t held_since_ms; /* while lock_is_held */
+    int64_t held_since_ms;    /* while lock_is_held */
+    unsigned int turns_count; /* jobs that were begun */
     /* Whom a lock file belongs to that has to be made while they wait. */
     struct gproc_creator waiter;
     struct box_files *files; /* owned; or NULL. Changed by who is at work, or when nobody uses it */
 
     /* Protected by the keeper's mutex. */
     struct box *next_watched;
-    bool watched;
     struct box *next_attended;
+    bool watched;
     bool attended;
     bool to_tell; /* the pollers, when attended */
 
@@ -110,9 +110,9 @@ struct box {
 
     /* His who is at work. */
     struct gproc_inflight inflight;
-    struct gproc_measure measure;
-    uint64_t damage_told_bytes; /* how much of the damage has been logged */
-    uint64_t counted_messages;  /* how many of those in flight have been counted */
+    struct gproc_measure *measure; /* owned; NULL: of an empty mailbox, or of none */
+    uint64_t damage_told_bytes;    /* how much of the damage has been logged */
+    uint64_t counted_messages;     /* how many of those in flight have been counted */
 };
 
 /* Gives a job in; it is done, put aside or left for another thread when this returns. `job` may be
@@ -132,8 +132,12 @@ void box_unlock(struct box *box);
  */
 int box_try_lock(struct box *box, struct gproc_creator creator);
 
-/* Brings the measure up to date, as gproc_measure_update(). By whoever is at work. */
-int box_measure(struct box *box, struct stat *status);
+/* Brings the measure up to date, as gproc_measure_update(), and shows it; also -ENOMEM. By whoever
+ * is at work. `*measure` is the box's, until the next time. */
+int box_measure(struct box *box, struct stat *status, const struct gproc_measure **measure);
+
+/* There is nothing to be known of the mailbox any more. By whoever is at work. */
+void box_forget_measure(struct box *box);
 
 /* Whether a file with this status has been open here, just as it is. Looked at by anybody. */
 bool box_knows_mailbox(struct box *box, const struct stat *status, int access);

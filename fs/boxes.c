@@ -65,6 +65,7 @@ static void free_box(struct box *box)
 {
     boxes_free_files(&box->fs->boxes, box->files);
     gproc_inflight_release(&box->inflight);
+    free(box->measure);
     (void)pthread_mutex_destroy(&box->mutex);
     free(box);
 }
@@ -175,13 +176,12 @@ static struct box *new_box(struct gprocfs *fs, pid_t pid)
     queue_init(&box->ready);
     queue_init(&box->later);
     queue_init(&box->contended);
-    box->contended.stats = &fs->stats;
+    box->contended.is_counted = true;
     box->contended.gauge = STATS_PARKED_LOCK;
     queue_init(&box->waiting);
-    box->waiting.stats = &fs->stats;
+    box->waiting.is_counted = true;
     box->waiting.gauge = STATS_PARKED_MESSAGE;
     gproc_inflight_init(&box->inflight, &fs->store, pid);
-    gproc_measure_init(&box->measure);
     return box;
 }
 
@@ -244,7 +244,7 @@ static bool is_worthless(const struct boxes *boxes, const struct box *box)
 {
     return box->users_count == 0 && box->files == NULL && !box_expects_lookup(box) &&
            gproc_inflight_is_empty(&box->inflight) &&
-           (box->measure.imprint.status.st_size == 0 || boxes->unused_count >= UNUSED_MOST_COUNT);
+           (box->measure == NULL || boxes->unused_count >= UNUSED_MOST_COUNT);
 }
 
 /* Call with boxes.mutex held. */

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "box.h"
+#include "keeper.h"
 
 struct crew_task {
+    int64_t given_ms;
     struct crew_task *next;
     struct box *box;
     void (*run)(struct box *box);
@@ -51,6 +53,16 @@ static void *serve(void *context)
     return NULL;
 }
 
+/* Call with the mutex held. */
+static int add_thread(struct crew *crew)
+{
+    int result = -pthread_create(&crew->threads[crew->threads_count], NULL, serve, crew);
+
+    if (result == 0)
+        crew->threads_count++;
+    return result;
+}
+
 int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box))
 {
     struct crew_task *task = malloc(sizeof(*task));
@@ -59,17 +71,12 @@ int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box))
     if (task == NULL)
         return -ENOMEM;
     task->next = NULL;
+    task->given_ms = keeper_now_ms();
     task->box = box;
     task->run = run;
     (void)pthread_mutex_lock(&crew->mutex);
-    if ((crew->idle_count == 0 || crew->first != NULL) &&
-        crew->threads_count < CREW_THREADS_MOST_COUNT) {
-        result = -pthread_create(&crew->threads[crew->threads_count], NULL, serve, crew);
-        if (result == 0)
-            crew->threads_count++;
-        else if (crew->threads_count > 0)
-            result = 0; /* somebody will come to it */
-    }
+    if (crew->threads_count == 0)
+        result = add_thread(crew);
     if (result == 0) {
         *crew->end = task;
         crew->end = &task->next;
@@ -79,6 +86,19 @@ int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box))
     if (result < 0)
         free(task);
     return result;
+}
+
+bool crew_help(struct crew *crew)
+{
+    const struct crew_task *task;
+
+    (void)pthread_mutex_lock(&crew->mutex);
+    task = crew->first;
+    if (task != NULL && crew->idle_count == 0 && crew->threads_count < CREW_THREADS_MOST_COUNT &&
+        keeper_now_ms() - task->given_ms >= CREW_PATIENCE_MS)
+        (void)add_thread(crew); /* without one it waits for those there are */
+    (void)pthread_mutex_unlock(&crew->mutex);
+    return task != NULL;
 }
 
 void crew_stop(struct crew *crew)

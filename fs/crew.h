@@ -2,8 +2,9 @@
  * crew - threads that take up a box whose lock has become free, or which has news, so that the
  * keeper never does a mailbox's work itself.
  *
- * They are started when needed, up to a limit, and stay. Nothing is ever taken up while all are at
- * work but what waits already.
+ * One is started when there is something to do, another where that has waited for longer than a moment
+ * because all are at work (a slow disk), up to a limit; they stay. So a thousand that are woken at once
+ * cost one thread.
  */
 #ifndef GPROCFS_CREW_H
 #define GPROCFS_CREW_H
@@ -16,6 +17,7 @@ struct box;
 
 enum {
     CREW_THREADS_MOST_COUNT = 64,
+    CREW_PATIENCE_MS = 2,
 };
 
 struct crew_task;
@@ -39,6 +41,10 @@ void crew_init(struct crew *crew);
  * where there is nobody and nobody can be had: the reference is the caller's still.
  */
 int crew_give(struct crew *crew, struct box *box, void (*run)(struct box *box));
+
+/* Where something has waited for too long, has another thread take it up. True: something waits, so
+ * call it again after CREW_PATIENCE_MS. */
+bool crew_help(struct crew *crew);
 
 /* Waits for all that has been given, and ends the threads. */
 void crew_stop(struct crew *crew);

@@ -44,9 +44,8 @@ struct collected {
 /* A message that is being handed over. His who is at work on the box. */
 struct hand {
     struct gproc_taken *taken; /* or NULL */
-    char envelope[HAND_ENVELOPE_BYTES];
-    size_t envelope_bytes; /* what is said before the payload; 0 where that is nothing */
-    size_t offset_bytes;   /* how much of both has been handed over */
+    size_t envelope_bytes;     /* what is said before the payload; 0 where that is nothing */
+    size_t offset_bytes;       /* how much of both has been handed over */
 };
 
 struct handle {

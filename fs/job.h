@@ -34,6 +34,8 @@ enum job_result {
     JOB_NEEDS_MAIL, /* there is no message to be had: nothing has happened yet */
 };
 
+/* Those that wait are many: what is small stands together, and what no job uses at once in one
+ * place. */
 struct job {
     fuse_req_t req; /* NULL for a job that nobody waits for */
     struct gprocfs *fs;
@@ -47,30 +49,34 @@ struct job {
     bool holds_directory; /* the kernel holds its lock on the directory for it: it must not wait for
                              long */
     bool holds_inode;     /* ... on the inode of the first node, for a file that collects */
+    bool owns_data;
+
+    /* Where it waits: protected by the box's mutex. */
+    bool on_heap;
+    bool has_waited; /* for mail */
+    bool interrupted;
+    struct job_queue *queue; /* NULL: in none */
+    struct job *next;
+    struct job **link; /* what points to it there */
 
     /* What the request asks: each kind of job uses some. */
     off_t offset;
     size_t size_bytes;
     const void *
         data; /* size_bytes of payload; borrowed on the stack, owned once kept or where owns_data */
-    bool owns_data;
-    size_t charged_bytes; /* how much of what all have collected is this job's */
-    pid_t sender;
-    mode_t mode;
-    struct gproc_creator creator;
-    int reply_size;        /* not 0: what a write answers */
-    int open_flags;        /* of the open file, as they are now */
+    size_t charged_bytes;  /* how much of what all have collected is this job's */
     struct poller *poller; /* who wants to hear of mail; owned until the box has it; or NULL */
-    struct tree_node node; /* what is looked at */
     int64_t until_ms;      /* how long it is tried again; 0: not yet */
-
-    /* Where it waits: protected by the box's mutex. */
-    struct job_queue *queue; /* NULL: in none */
-    struct job *next;
-    struct job **link; /* what points to it there */
-    bool on_heap;
-    bool has_waited; /* for mail */
-    bool interrupted;
+    struct gproc_creator creator;
+    int open_flags; /* of the open file, as they are now */
+    union {
+        struct { /* of one that sends */
+            pid_t sender;
+            mode_t mode;
+            int reply_size; /* not 0: what a write answers */
+        };
+        struct tree_node node; /* what is looked at */
+    };
 };
 
 /*

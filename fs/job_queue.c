@@ -2,17 +2,19 @@
 
 #include <stddef.h>
 
+#include "gprocfs.h"
+
 void queue_init(struct job_queue *queue)
 {
     queue->first = NULL;
     queue->end = &queue->first;
-    queue->stats = NULL;
+    queue->is_counted = false;
 }
 
-static void queue_count(const struct job_queue *queue, int64_t more)
+static void queue_count(const struct job_queue *queue, const struct job *job, int64_t more)
 {
-    if (queue->stats != NULL)
-        stats_add(queue->stats, queue->gauge, more);
+    if (queue->is_counted)
+        stats_add(&job->fs->stats, queue->gauge, more);
 }
 
 static void queue_insert(struct job_queue *queue, struct job **link, struct job *job)
@@ -25,7 +27,7 @@ static void queue_insert(struct job_queue *queue, struct job **link, struct job 
     else
         queue->end = &job->next;
     job->queue = queue;
-    queue_count(queue, 1);
+    queue_count(queue, job, 1);
 }
 
 void queue_append(struct job_queue *queue, struct job *job)
@@ -49,7 +51,7 @@ void queue_leave(struct job *job)
         queue->end = job->link;
     job->queue = NULL;
     job->next = NULL;
-    queue_count(queue, -1);
+    queue_count(queue, job, -1);
 }
 
 struct job *queue_pop(struct job_queue *queue)

@@ -7,13 +7,15 @@
 #ifndef GPROCFS_JOB_QUEUE_H
 #define GPROCFS_JOB_QUEUE_H
 
+#include <stdbool.h>
+
 #include "job.h"
 #include "stats.h"
 
 struct job_queue {
     struct job *first;
     struct job **end;
-    struct stats *stats; /* not owned; counts how many there are, as `gauge`; NULL: nobody does */
+    bool is_counted; /* how many there are is known as `gauge` of the jobs' mount */
     enum stats_id gauge;
 };
 

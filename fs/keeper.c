@@ -366,6 +366,7 @@ struct times {
     int64_t locks_ns;
     int64_t mail_ns;
     int64_t rest_ns;
+    int64_t crew_ns;
     int64_t pause_ns; /* between looks at locks */
 };
 
@@ -412,10 +413,15 @@ static void look_at_what_is_due(struct keeper *keeper, struct times *times, bool
         times->mail_ns = now_ns() + POLL_INTERVAL_MS * ns_per_ms;
 }
 
+static int64_t soonest(const struct times *times)
+{
+    return sooner(sooner(times->locks_ns, times->mail_ns), sooner(times->rest_ns, times->crew_ns));
+}
+
 static void *keep(void *context)
 {
     struct keeper *keeper = context;
-    struct times times = {-1, -1, -1, PAUSE_LEAST_NS};
+    struct times times = {-1, -1, -1, -1, PAUSE_LEAST_NS};
     bool stopping;
 
     do {
@@ -436,8 +442,12 @@ static void *keep(void *context)
         answer_abandoned(abandoned);
         attend_all(keeper, attended);
         look_at_what_is_due(keeper, &times, fresh);
+        if (crew_help(&keeper->fs->crew))
+            times.crew_ns = now_ns() + CREW_PATIENCE_MS * ns_per_ms;
+        else
+            times.crew_ns = -1;
         if (!stopping)
-            sleep_until_woken(keeper, sooner(sooner(times.locks_ns, times.mail_ns), times.rest_ns));
+            sleep_until_woken(keeper, soonest(&times));
     } while (!stopping);
     return NULL;
 }

@@ -78,10 +78,11 @@ static void show_through(struct tree_node node, struct stat *attributes)
 static int look_measure(struct box *box, struct tree_node node, struct stat *attributes)
 {
     uint64_t payload_bytes = 0, disk_bytes = 0;
-    int result = box_measure(box, attributes);
+    const struct gproc_measure *measure;
+    int result = box_measure(box, attributes, &measure);
 
     if (result == 0)
-        attributes->st_size = (off_t)box->measure.payload_bytes;
+        attributes->st_size = (off_t)measure->payload_bytes;
     else if (result != -EACCES && result != -EPERM)
         return result;
     result = gproc_inflight_measure(&box->inflight, &payload_bytes, &disk_bytes);
@@ -430,7 +431,7 @@ static enum job_result answer_remove(struct job *job)
             result = gproc_mailbox_remove(&job->fs->mailboxes, job->box->pid);
         if (result == 0) {
             pictures_emptied(job->box);
-            gproc_measure_init(&job->box->measure); /* a box is kept for what it has measured */
+            box_forget_measure(job->box); /* a box is kept for what it has measured */
             gproc_mailbox_close(&job->box->files->mailbox);
         }
         box_unlock(job->box);

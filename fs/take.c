@@ -346,7 +346,7 @@ void take_read(struct handle *handle, fuse_req_t req, size_t size_bytes, off_t o
  */
 static int is_readable(struct job *job)
 {
-    struct gproc_measure *measure = &job->box->measure;
+    const struct gproc_measure *measure;
     struct stat status;
     bool look_below;
     int result = pick_up_first(job, &look_below);
@@ -357,7 +357,7 @@ static int is_readable(struct job *job)
         return result;
     if (box_knows_lock_held(job->box))
         return 0; /* nobody can have it; when it is free it will be told */
-    result = box_measure(job->box, &status);
+    result = box_measure(job->box, &status, &measure);
     if (result < 0)
         return result == -ENOENT ? 0 : result;
     return hand_shows_envelopes(job) ? measure->messages_count > 0 : measure->payload_bytes > 0;

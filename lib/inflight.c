@@ -48,16 +48,32 @@ static int scan_on(struct gproc_inflight *inflight, struct gproc_inflight_segmen
     return result;
 }
 
-/* Puts it behind those that are taken of its segment. */
-static void append(struct gproc_inflight_segment *segment, struct gproc_taken *taken)
+/* A message that is to be taken; NULL: no memory. */
+static struct gproc_taken *new_taken(void)
 {
+    struct gproc_taken *taken = malloc(sizeof(*taken));
+
+    if (taken != NULL)
+        taken->out = false;
+    return taken;
+}
+
+/* Fills it in, and puts it in front of `behind`, one of those that are taken of the segment, or,
+ * where that is NULL, behind them all. */
+static void insert(struct gproc_inflight_segment *segment, struct gproc_taken *taken,
+                   const struct gproc_message *message, struct gproc_taken *behind)
+{
+    struct gproc_taken *before = behind != NULL ? behind->previous : segment->last_taken;
+
+    taken->message = *message;
+    taken->messages_count = 1;
+    taken->payload_bytes = message->payload_bytes;
+    taken->end = message->payload_offset + (off_t)message->payload_bytes;
     taken->segment = segment;
-    taken->previous = segment->last_taken;
-    if (taken->previous != NULL)
-        taken->previous->next = taken;
-    else
-        segment->taken = taken;
-    segment->last_taken = taken;
+    taken->previous = before;
+    taken->next = behind;
+    *(before != NULL ? &before->next : &segment->taken) = taken;
+    *(behind != NULL ? &behind->previous : &segment->last_taken) = taken;
 }
 
 /* Takes `first` to `last`, which follow each other, away from those that are taken, and frees them.
@@ -83,31 +99,81 @@ static void forget(struct gproc_inflight_segment *segment, struct gproc_taken *f
     }
 }
 
+/*
+ * Leaves only the first of them in `taken`, which was given back; the others are behind it, as one
+ * that was given back. They are looked for where they lie: if somebody else has written to our file
+ * they may not be there. 0 or a negative errno: then nothing has changed.
+ */
+static int split(struct gproc_taken *taken)
+{
+    struct gproc_inflight_segment *segment = taken->segment;
+    struct gproc_scan *scan = &segment->again;
+    struct gproc_taken *others = new_taken();
+    off_t first_end = taken->message.payload_offset + (off_t)taken->message.payload_bytes;
+    struct gproc_message message;
+    int result;
+
+    if (others == NULL)
+        return -ENOMEM;
+    if (scan->position != first_end || scan->source.size_bytes != taken->end) {
+        gproc_queue_scan(scan, &segment->file, first_end);
+        scan->source.size_bytes = taken->end;
+    }
+    result = gproc_scan_next(scan, &message);
+    if (result == 1) {
+        insert(segment, others, &message, taken->next);
+        others->messages_count = taken->messages_count - 1;
+        others->payload_bytes = taken->payload_bytes - taken->message.payload_bytes;
+        others->end = taken->end;
+        segment->given_back_count++;
+    } else {
+        free(others);
+    }
+    if (result < 0)
+        return result;
+    taken->messages_count = 1;
+    taken->payload_bytes = taken->message.payload_bytes;
+    taken->end = first_end;
+    return 0;
+}
+
+/* The first that was given back, of which there is one: 1 and `*taken`, or a negative errno. */
+static int next_given_back(struct gproc_inflight_segment *segment, struct gproc_taken **taken)
+{
+    int result = 0;
+
+    for (*taken = segment->taken; (*taken)->out;)
+        *taken = (*taken)->next;
+    if ((*taken)->messages_count > 1)
+        result = split(*taken);
+    if (result < 0)
+        return result;
+    segment->given_back_count--;
+    return 1;
+}
+
 /* The next one of this segment: given back, or new. */
 static int next_of(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
                    struct gproc_taken **taken)
 {
+    struct gproc_message message;
     struct gproc_taken *fresh;
     int result;
 
-    if (segment->given_back_count > 0) {
-        for (*taken = segment->taken; (*taken)->out;)
-            *taken = (*taken)->next;
-        segment->given_back_count--;
-        return 1;
-    }
+    if (segment->given_back_count > 0)
+        return next_given_back(segment, taken);
     if (segment->scan_ended)
         return 0;
-    fresh = calloc(1, sizeof(*fresh));
+    fresh = new_taken();
     if (fresh == NULL)
         return -ENOMEM;
-    result = scan_on(inflight, segment, &fresh->message);
+    result = scan_on(inflight, segment, &message);
     if (result != GPROC_QUEUE_MESSAGE) {
         segment->scan_ended = result == GPROC_QUEUE_END;
         free(fresh);
         return result;
     }
-    append(segment, fresh);
+    insert(segment, fresh, &message, NULL);
     *taken = fresh;
     return 1;
 }
@@ -131,16 +197,85 @@ int gproc_inflight_next(struct gproc_inflight *inflight, struct gproc_taken **ta
     return 0;
 }
 
+/* Reads bytes of the segment's data. What was scanned just now is mostly in memory still, and does
+ * not change. */
+static int read_at(const struct gproc_inflight_segment *segment, void *buffer, size_t size_bytes,
+                   off_t offset)
+{
+    struct gproc_source source;
+
+    if (gproc_scan_copy(&segment->scan, buffer, size_bytes, offset))
+        return 0;
+    source = gproc_segment_source(&segment->file);
+    return gproc_source_read(&source, buffer, size_bytes, offset);
+}
+
+/* Has `said` be what is said before the message. */
+static void say_head(struct gproc_pack *pack, const struct gproc_message *message)
+{
+    if (pack->said_bytes > 0 && pack->said_sender == message->sender &&
+        pack->said_payload_bytes == message->payload_bytes)
+        return;
+    pack->said_bytes = pack->head(pack->said, message);
+    pack->said_sender = message->sender;
+    pack->said_payload_bytes = message->payload_bytes;
+}
+
+/* 1: it is in the pack; 0: there is no room for it; or a negative errno. */
+static int pack_one(struct gproc_pack *pack, const struct gproc_inflight_segment *segment,
+                    const struct gproc_message *message)
+{
+    size_t room_bytes = pack->room_bytes - pack->used_bytes;
+    uint8_t *to = pack->bytes + pack->used_bytes;
+    int result;
+
+    say_head(pack, message);
+    if (message->payload_bytes > room_bytes ||
+        pack->said_bytes > room_bytes - message->payload_bytes)
+        return 0;
+    memcpy(to, pack->said, pack->said_bytes);
+    result =
+        read_at(segment, to + pack->said_bytes, message->payload_bytes, message->payload_offset);
+    if (result < 0)
+        return result;
+    pack->used_bytes += pack->said_bytes + message->payload_bytes;
+    return 1;
+}
+
+int gproc_inflight_extend(struct gproc_inflight *inflight, struct gproc_taken *taken,
+                          struct gproc_pack *pack)
+{
+    struct gproc_inflight_segment *segment = taken->segment;
+    struct gproc_message message;
+    struct gproc_taken *other;
+    int result;
+
+    if (segment->given_back_count > 0 || segment->last_taken != taken || segment->scan_ended)
+        return 0;
+    other = new_taken(); /* for one that is found and does not fit */
+    if (other == NULL)
+        return -ENOMEM;
+    while ((result = scan_on(inflight, segment, &message)) == GPROC_QUEUE_MESSAGE) {
+        result = message.frame_offset == taken->end ? pack_one(pack, segment, &message) : 0;
+        if (result != 1) {
+            insert(segment, other, &message, NULL);
+            segment->given_back_count++;
+            return result;
+        }
+        taken->messages_count++;
+        taken->payload_bytes += message.payload_bytes;
+        taken->end = message.payload_offset + (off_t)message.payload_bytes;
+    }
+    segment->scan_ended = result == GPROC_QUEUE_END;
+    free(other);
+    return result;
+}
+
 int gproc_inflight_read(const struct gproc_taken *taken, void *buffer, size_t size_bytes,
                         size_t offset)
 {
-    struct gproc_source source = gproc_segment_source(&taken->segment->file);
-    off_t start = taken->message.payload_offset + (off_t)offset;
-
-    /* What was scanned just now is mostly in memory still, and does not change. */
-    if (gproc_scan_copy(&taken->segment->scan, buffer, size_bytes, start))
-        return 0;
-    return gproc_source_read(&source, buffer, size_bytes, start);
+    return read_at(taken->segment, buffer, size_bytes,
+                   taken->message.payload_offset + (off_t)offset);
 }
 
 /* Notes that `first` to `last` have been delivered, between which nothing of their segment is left.
@@ -152,21 +287,20 @@ static int deliver_run(struct gproc_inflight *inflight, struct gproc_taken *firs
     const struct gproc_taken *behind = last->next;
     const struct gproc_taken *taken;
     off_t start = first->message.frame_offset;
-    off_t end = last->message.payload_offset + (off_t)last->message.payload_bytes;
     int result;
 
     /* Nothing in front of it is left: damage before it goes with it. */
     if (first->previous == NULL)
         start = segment->file.cursor;
-    result = gproc_segment_deliver(&segment->file, start, end);
+    result = gproc_segment_deliver(&segment->file, start, last->end);
     if (result < 0)
         return result;
     for (taken = first; taken != behind; taken = taken->next) {
-        inflight->delivered_count++;
+        inflight->delivered_count += taken->messages_count;
         if (segment->payload_bytes >= 0) {
-            segment->payload_bytes -= (int64_t)taken->message.payload_bytes;
-            segment->messages_count--;
-            inflight->messages_count--;
+            segment->payload_bytes -= (int64_t)taken->payload_bytes;
+            segment->messages_count -= taken->messages_count;
+            inflight->messages_count -= taken->messages_count;
         }
     }
     forget(segment, first, last);

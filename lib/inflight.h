@@ -11,11 +11,13 @@
  * Order: messages leave in the order in which they came. gproc_inflight_take() is only useful when
  * the queue is empty, or on the way back, else it would only move data early.
  *
- * Cost: taking reads what it takes once more, to count it. The next message costs the scan of it,
- * and delivering a write, however many are in somebody's hands; only while something that was given
- * back waits is it looked for, among those in hand of its segment.
+ * Cost: the next message costs the scan of it, and delivering a write, however many are in
+ * somebody's hands; only while something that was given back waits is it looked for, among those in
+ * hand of its segment.
  *
- * Memory: the scan's (see scan.h) and about a hundred bytes for each message in somebody's hands.
+ * Memory: the scan's (see scan.h) and about a hundred bytes for each message in somebody's hands,
+ * or for all that are packed together. While such a pack that was given back is handed out again,
+ * another scan.
  * An inflight is used by one thread at a time.
  */
 #ifndef GPROC_INFLIGHT_H
@@ -31,13 +33,41 @@
 
 struct gproc_inflight_segment;
 
-/* A message taken. The inflight owns it; whoever took it has it until he delivers it or gives it
- * back. */
+/*
+ * A message taken; or several that follow each other, with nothing in between (see
+ * gproc_inflight_extend()). The inflight owns it; whoever took it has it until he delivers it or
+ * gives it back.
+ */
 struct gproc_taken {
-    struct gproc_message message;
+    struct gproc_message message; /* the first */
+    size_t messages_count;
+    uint64_t payload_bytes;                 /* of all of them */
+    off_t end;                              /* of the last of them; private */
     struct gproc_inflight_segment *segment; /* not owned */
     struct gproc_taken *next, *previous;    /* of the segment's; private */
     bool out;                               /* in somebody's hands; private */
+};
+
+enum {
+    GPROC_PACK_HEAD_MOST_BYTES = 40,
+};
+
+/*
+ * Where messages are packed, one behind the other, each with something said before it, that depends
+ * on nothing but its sender and its length: it is asked for where these change.
+ */
+struct gproc_pack {
+    uint8_t *bytes; /* not owned */
+    size_t room_bytes;
+    size_t used_bytes;
+    /* Writes what is said before the message's payload, at most GPROC_PACK_HEAD_MOST_BYTES. How
+     * much that was. */
+    size_t (*head)(char *to, const struct gproc_message *message);
+    /* Private: what was said last, and of whom. */
+    char said[GPROC_PACK_HEAD_MOST_BYTES];
+    size_t said_bytes; /* 0: nothing yet */
+    size_t said_payload_bytes;
+    int32_t said_sender;
 };
 
 struct gproc_inflight {
@@ -64,7 +94,15 @@ void gproc_inflight_release(struct gproc_inflight *inflight);
  * errno. */
 int gproc_inflight_next(struct gproc_inflight *inflight, struct gproc_taken **taken);
 
-/* Reads exactly `size_bytes` bytes of the payload from `offset` on. 0 or a negative errno. */
+/*
+ * Takes the messages that follow `taken`, too, and packs them, for as long as they are in nobody's
+ * hands, nothing lies in between, and each fits as a whole. They are one with `taken` from now on:
+ * delivered together, or given back. 0, or a negative errno: those packed before it are taken.
+ */
+int gproc_inflight_extend(struct gproc_inflight *inflight, struct gproc_taken *taken,
+                          struct gproc_pack *pack);
+
+/* Reads exactly `size_bytes` bytes of the (first) payload from `offset` on. 0 or a negative errno. */
 int gproc_inflight_read(const struct gproc_taken *taken, void *buffer, size_t size_bytes,
                         size_t offset);
 

@@ -5,7 +5,8 @@
  * None of it is one step on the disk, so each may be found half done, by the next mount. Then it is
  * unsettled, and to be settled before anything else is taken or handed out.
  *
- * Cost: each reads and writes once what is moved; taking reads it once more, to count it.
+ * Cost: each reads and writes once what is moved, and counts it on the way. What is damaged or has
+ * holes is read once more for that, and so is what a dead mount left.
  *
  * An inflight is used by one thread at a time. Functions that say "lock held" want the mailbox's
  * lock.

@@ -24,6 +24,7 @@ void gproc_queue_free(struct gproc_inflight_segment *segment)
         free(taken);
     }
     gproc_scan_release(&segment->scan);
+    gproc_scan_release(&segment->again);
     gproc_segment_release(&segment->file);
     free(segment);
 }
@@ -73,6 +74,14 @@ int gproc_queue_step(struct gproc_scan *scan, const struct gproc_segment *file,
     return GPROC_QUEUE_DELIVERED;
 }
 
+static void set_count(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
+                      uint64_t messages_count, int64_t payload_bytes)
+{
+    segment->payload_bytes = payload_bytes;
+    segment->messages_count = messages_count;
+    inflight->messages_count += messages_count;
+}
+
 int gproc_queue_count(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
 {
     struct gproc_message message;
@@ -92,9 +101,7 @@ int gproc_queue_count(struct gproc_inflight *inflight, struct gproc_inflight_seg
     gproc_scan_release(&scan);
     if (result < 0)
         return result;
-    segment->payload_bytes = payload_bytes;
-    segment->messages_count = messages_count;
-    inflight->messages_count += messages_count;
+    set_count(inflight, segment, messages_count, payload_bytes);
     return 0;
 }
 
@@ -113,7 +120,10 @@ void gproc_queue_insert_uncounted(struct gproc_inflight *inflight,
 void gproc_queue_insert(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
 {
     gproc_queue_insert_uncounted(inflight, segment);
-    (void)gproc_queue_count(inflight, segment); /* measuring tries again */
+    if (segment->file.is_counted)
+        set_count(inflight, segment, segment->file.messages_count, segment->file.payload_bytes);
+    else
+        (void)gproc_queue_count(inflight, segment); /* measuring tries again */
 }
 
 bool gproc_queue_is_loaded(const struct gproc_inflight_segment *segment)

@@ -29,6 +29,7 @@ struct gproc_inflight_segment {
     struct gproc_taken *taken; /* owned, in order: in hand, or given back */
     struct gproc_taken *last_taken;
     size_t given_back_count; /* of those */
+    struct gproc_scan again; /* over several given back as one, while they are handed out again */
     int64_t payload_bytes;   /* not delivered; -1: could not be counted yet */
     uint64_t messages_count; /* not delivered; 0 where they could not be counted */
 };

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "census.h"
+
 enum {
     AT_MAGIC = 0,
     AT_STATE = 8,
@@ -61,14 +63,20 @@ static int write_all(int fd, const void *buffer, size_t size_bytes, off_t offset
     return 0;
 }
 
-/* Copies `size_bytes` bytes from one file to another through memory that does not grow with them.
- */
-static int copy_range(int to, off_t to_offset, const struct gproc_source *from, off_t offset,
-                      off_t size_bytes, const atomic_bool *stop)
+/* What is copied where. */
+struct copy {
+    const struct gproc_source *from;
+    int to;
+    const atomic_bool *stop;     /* or NULL: nobody stops it */
+    struct gproc_census *census; /* sees the bytes; or NULL */
+};
+
+/* Copies `size_bytes` bytes through memory that does not grow with them. */
+static int copy_range(const struct copy *copy, off_t to_offset, off_t offset, off_t size_bytes)
 {
-    char small[4096];
+    uint8_t small[4096];
     size_t room = sizeof(small);
-    char *buffer = small;
+    uint8_t *buffer = small;
     int result = 0;
 
     if (size_bytes > (off_t)sizeof(small)) {
@@ -80,11 +88,13 @@ static int copy_range(int to, off_t to_offset, const struct gproc_source *from, 
     while (size_bytes > 0 && result == 0) {
         size_t part = (off_t)room < size_bytes ? room : (size_t)size_bytes;
 
-        result = stop != NULL && atomic_load(stop) ? -ECANCELED : 0;
+        result = copy->stop != NULL && atomic_load(copy->stop) ? -ECANCELED : 0;
         if (result == 0)
-            result = gproc_source_read(from, buffer, part, offset);
+            result = gproc_source_read(copy->from, buffer, part, offset);
         if (result == 0)
-            result = write_all(to, buffer, part, to_offset);
+            result = write_all(copy->to, buffer, part, to_offset);
+        if (result == 0 && copy->census != NULL)
+            gproc_census_add(copy->census, buffer, part);
         offset += (off_t)part;
         to_offset += (off_t)part;
         size_bytes -= (off_t)part;
@@ -98,9 +108,9 @@ static int copy_range(int to, off_t to_offset, const struct gproc_source *from, 
  * Copies a mailbox that has holes, and leaves them holes: 3 GiB of nothing are not to become 3 GiB
  * of zeros. A file system that cannot tell them says that all of it is data.
  */
-static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from,
-                       const atomic_bool *stop)
+static int copy_sparse(const struct copy *copy, off_t to_offset)
 {
+    const struct gproc_source *from = copy->from;
     off_t end = from->start + from->size_bytes;
     off_t data, hole;
     int result = 0;
@@ -115,10 +125,10 @@ static int copy_sparse(int to, off_t to_offset, const struct gproc_source *from,
         if (hole > end)
             hole = end;
         if (data < hole)
-            result = copy_range(to, to_offset + data - from->start, from, data - from->start,
-                                hole - data, stop);
+            result =
+                copy_range(copy, to_offset + data - from->start, data - from->start, hole - data);
     }
-    if (result == 0 && ftruncate(to, to_offset + from->size_bytes) < 0)
+    if (result == 0 && ftruncate(copy->to, to_offset + from->size_bytes) < 0)
         result = -errno;
     return result;
 }
@@ -154,6 +164,8 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
                        off_t cursor, const atomic_bool *stop)
 {
     struct gproc_source source = gproc_mailbox_source(mailbox);
+    struct copy copy = {.from = &source, .to = fd, .stop = stop};
+    struct gproc_census census;
     int result;
 
     memset(segment, 0, sizeof(*segment));
@@ -164,12 +176,18 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
     segment->modified = mailbox->status.st_mtim;
     segment->size_bytes = source.size_bytes;
     segment->cursor = cursor;
-    if ((off_t)mailbox->status.st_blocks * STAT_BLOCK_BYTES < source.size_bytes)
-        result = copy_sparse(fd, GPROC_SEGMENT_DATA_OFFSET, &source, stop);
-    else
-        result = copy_range(fd, GPROC_SEGMENT_DATA_OFFSET, &source, 0, source.size_bytes, stop);
+    gproc_census_init(&census, source.size_bytes);
+    if ((off_t)mailbox->status.st_blocks * STAT_BLOCK_BYTES < source.size_bytes) {
+        result = copy_sparse(&copy, GPROC_SEGMENT_DATA_OFFSET);
+    } else {
+        copy.census = &census;
+        result = copy_range(&copy, GPROC_SEGMENT_DATA_OFFSET, 0, source.size_bytes);
+    }
     if (result < 0)
         return result;
+    segment->is_counted = copy.census != NULL && cursor == 0 && gproc_census_is_whole(&census);
+    segment->messages_count = census.messages_count;
+    segment->payload_bytes = census.payload_bytes;
     return write_header(segment);
 }
 
@@ -505,6 +523,7 @@ int gproc_segment_gather(struct gproc_segment *copy, const struct gproc_segment 
                          uint64_t serial)
 {
     struct gproc_source source = gproc_segment_source(segment);
+    struct copy into = {.from = &source, .to = copy->fd};
     off_t start = segment->cursor;
     off_t end;
 
@@ -514,8 +533,8 @@ int gproc_segment_gather(struct gproc_segment *copy, const struct gproc_segment 
         return -ENOMEM;
     copy->holes[copy->holes_count++].start = (off_t)serial;
     while (next_stretch(segment, &start, &end)) {
-        int result = copy_range(copy->fd, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, &source,
-                                start, end - start, NULL);
+        int result =
+            copy_range(&into, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, start, end - start);
 
         if (result < 0)
             return result;
@@ -555,7 +574,8 @@ bool gproc_segment_supersedes(const struct gproc_segment *segment, uint64_t seri
 int gproc_segment_pour(const struct gproc_segment *segment, struct gproc_mailbox *mailbox)
 {
     struct gproc_source source = gproc_segment_source(segment);
-    int result = copy_range(mailbox->fd, 0, &source, 0, source.size_bytes, NULL);
+    struct copy copy = {.from = &source, .to = mailbox->fd};
+    int result = copy_range(&copy, 0, 0, source.size_bytes);
 
     if (result < 0 && gproc_mailbox_clear(mailbox) < 0)
         return -EUCLEAN;

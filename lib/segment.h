@@ -70,6 +70,11 @@ struct gproc_segment {
     off_t cursor;
     size_t holes_count;       /* slots in use are below this */
     struct gproc_hole *holes; /* owned, GPROC_SEGMENT_HOLES_COUNT; NULL until one is needed */
+    /* What gproc_segment_copy() counted, if it could: a mailbox with damage or holes it could not.
+     */
+    bool is_counted;
+    uint64_t messages_count;
+    int64_t payload_bytes;
 };
 
 /*

@@ -915,6 +915,180 @@ static void test_messages_are_counted_from_the_moment_they_are_taken_or_loaded(v
     fixture_close(fixture);
 }
 
+/* ---- Many as one */
+
+/* "LENGTH:" before each. */
+static size_t say_length(char *to, const struct gproc_message *message)
+{
+    return (size_t)sprintf(to, "%zu:", message->payload_bytes); /* it fits: see GPROC_PACK_... */
+}
+
+/* Extends `taken`, for which there is room for so many bytes: these are packed. */
+static void extend(struct fixture *fixture, struct gproc_taken *taken, size_t room_bytes,
+                   const char *expected)
+{
+    /* Its own, so that an overrun shows. */
+    uint8_t *bytes = temporary_memory(fixture->temporary, room_bytes + 1);
+    struct gproc_pack pack = {.bytes = bytes, .room_bytes = room_bytes, .head = say_length};
+
+    assert_int_equal(gproc_inflight_extend(&fixture->world.inflight, taken, &pack), 0);
+    assert_int_equal(pack.used_bytes, strlen(expected));
+    assert_string_equal((const char *)bytes, expected);
+}
+
+static void give_back(struct fixture *fixture, struct gproc_taken *taken)
+{
+    gproc_inflight_give_back(&fixture->world.inflight, taken);
+}
+
+static void test_what_follows_is_packed_as_far_as_there_is_room(void **state)
+{
+    static const struct {
+        size_t room_bytes;
+        const char *packed;
+        size_t more_count;
+    } rows[] = {
+        {0, "", 0},
+        {3, "", 0},
+        {4, "2:bb", 1},
+        {8, "2:bb", 1},
+        {9, "2:bb3:ccc", 2},
+        {15, "2:bb3:ccc4:dddd", 3},
+        {21, "2:bb3:ccc4:dddd", 3},
+        {22, "2:bb3:ccc4:dddd5:eeeee", 4},
+        {99, "2:bb3:ccc4:dddd5:eeeee", 4},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct fixture *fixture = fixture_open(state);
+        size_t left_count = ABC - 1 - rows[i].more_count;
+        struct gproc_taken *taken;
+
+        send_and_take(fixture, abc, ABC);
+        taken = next(fixture, "a");
+        extend(fixture, taken, rows[i].room_bytes, rows[i].packed);
+        assert_int_equal(taken->messages_count, 1 + rows[i].more_count);
+        writes_count = 0;
+        deliver(fixture, taken);
+        assert_int_equal(writes_count, 1);
+        assert_int_equal(fixture->world.inflight.delivered_count, 1 + rows[i].more_count);
+        assert_int_equal(fixture->world.inflight.messages_count, left_count);
+        if (i % 2 == 0)
+            restart(fixture);
+        assert_int_equal(fixture->world.inflight.messages_count, left_count);
+        expect(fixture, abc + 1 + rows[i].more_count, left_count);
+        assert_int_equal(files(fixture), 0);
+        fixture_close(fixture);
+    }
+}
+
+static void test_several_given_back_as_one_come_one_by_one_in_their_order(void **state)
+{
+    /* With those behind them: nobody has taken them; somebody has and gives them back before, or
+     * after; or has had them delivered. */
+    for (int way = 0; way < 4; way++) {
+        struct fixture *fixture = fixture_open(state);
+        struct gproc_taken *several, *behind = NULL;
+        struct gproc_taken *first;
+
+        send_and_take(fixture, abc, ABC);
+        several = next(fixture, "a");
+        extend(fixture, several, 9, "2:bb3:ccc");
+        if (way > 0)
+            behind = next(fixture, "dddd");
+        if (way > 1)
+            extend(fixture, behind, 7, "5:eeeee");
+        if (way == 1 || way == 2)
+            give_back(fixture, behind);
+        if (way == 3)
+            deliver(fixture, behind);
+        give_back(fixture, several);
+        assert_measure(fixture, way == 3 ? 6 : 15);
+        /* Each again, in other ways: given back alone; held while the next is taken. */
+        first = next(fixture, "a");
+        give_back(fixture, first);
+        first = next(fixture, "a");
+        deliver(fixture, next(fixture, "bb"));
+        assert_measure(fixture, way == 3 ? 4 : 13);
+        assert_int_equal(fixture->world.inflight.messages_count, way == 3 ? 2 : 4);
+        give_back(fixture, first);
+        expect(fixture, (const char *const[]){"a", "ccc", "dddd", "eeeee"}, way == 3 ? 2 : 4);
+        assert_int_equal(files(fixture), 0);
+        assert_int_equal(fixture->world.inflight.messages_count, 0);
+        fixture_close(fixture);
+    }
+}
+
+static void test_what_is_one_is_there_again_after_a_restart_unless_delivered(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *several;
+
+    send_and_take(fixture, abc, ABC);
+    several = next(fixture, "a");
+    extend(fixture, several, 9, "2:bb3:ccc");
+    several = next(fixture, "dddd");
+    extend(fixture, several, 9, "5:eeeee");
+    deliver(fixture, several); /* a hole behind what is in hand */
+    restart(fixture);
+    assert_measure(fixture, 6);
+    expect(fixture, abc, 3);
+    fixture_close(fixture);
+}
+
+static void test_only_what_follows_directly_is_one_with_it(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *a, *b, *c;
+
+    /* Not over damage, */
+    send(fixture, "a");
+    send(fixture, "bb");
+    temporary_append(fixture->box, "12345", 5);
+    send(fixture, "ccc");
+    assert_int_equal(world_take(&fixture->world), 0);
+    a = next(fixture, "a");
+    extend(fixture, a, 99, "2:bb");
+    /* not what was given back, nor what is behind somebody else's, */
+    c = next(fixture, "ccc");
+    extend(fixture, a, 99, "");
+    give_back(fixture, c);
+    extend(fixture, a, 99, "");
+    c = next(fixture, "ccc");
+    /* nor of another segment. */
+    send_and_take(fixture, abc + 3, 2);
+    extend(fixture, c, 99, "");
+    deliver(fixture, c);
+    deliver(fixture, a);
+    expect(fixture, abc + 3, 2);
+    /* What was given back in front of it comes first. */
+    send_and_take(fixture, abc, 3);
+    a = next(fixture, "a");
+    b = next(fixture, "bb");
+    give_back(fixture, a);
+    extend(fixture, b, 99, "");
+    deliver(fixture, b);
+    expect(fixture, (const char *const[]){"a", "ccc"}, 2);
+    assert_int_equal(fixture->world.inflight.damaged_bytes, 5);
+    fixture_close(fixture);
+}
+
+static void test_return_takes_what_is_one_in_somebodys_hands_along(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *several;
+
+    send_and_take(fixture, abc, ABC);
+    deliver(fixture, next(fixture, "a"));
+    several = next(fixture, "bb");
+    extend(fixture, several, 5, "3:ccc");
+    assert_int_equal(world_return(&fixture->world), 0);
+    assert_true(gproc_inflight_is_empty(&fixture->world.inflight));
+    assert_int_equal(world_take(&fixture->world), 0);
+    expect(fixture, abc + 1, ABC - 1);
+    fixture_close(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -944,6 +1118,11 @@ int main(void)
         TEMPORARY_TEST(test_any_order_of_what_is_delivered_at_once_is_right),
         TEMPORARY_TEST(test_error_amid_many_leaves_those_behind_it_in_hand),
         TEMPORARY_TEST(test_next_and_deliver_do_not_go_through_what_is_in_hand),
+        TEMPORARY_TEST(test_what_follows_is_packed_as_far_as_there_is_room),
+        TEMPORARY_TEST(test_several_given_back_as_one_come_one_by_one_in_their_order),
+        TEMPORARY_TEST(test_what_is_one_is_there_again_after_a_restart_unless_delivered),
+        TEMPORARY_TEST(test_only_what_follows_directly_is_one_with_it),
+        TEMPORARY_TEST(test_return_takes_what_is_one_in_somebodys_hands_along),
         TEMPORARY_TEST(test_messages_are_counted_from_the_moment_they_are_taken_or_loaded),
     };
 
