@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "queue.h"
+#include "step.h"
 
 void gproc_inflight_init(struct gproc_inflight *inflight, struct gproc_store *store, pid_t pid)
 {
@@ -38,13 +39,13 @@ uint64_t gproc_inflight_newest(const struct gproc_inflight *inflight)
 static int scan_on(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
                    struct gproc_message *message)
 {
-    struct gproc_queue_damage damage;
+    struct gproc_step_damage damage;
     int result;
 
     do {
-        result = gproc_queue_step(&segment->scan, &segment->file, message, &damage);
+        result = gproc_step(&segment->scan, &segment->file, message, &damage);
         inflight->damaged_bytes += (uint64_t)damage.size_bytes;
-    } while (result == GPROC_QUEUE_DELIVERED);
+    } while (result == GPROC_STEP_DELIVERED);
     return result;
 }
 
@@ -116,7 +117,7 @@ static int split(struct gproc_taken *taken)
     if (others == NULL)
         return -ENOMEM;
     if (scan->position != first_end || scan->source.size_bytes != taken->end) {
-        gproc_queue_scan(scan, &segment->file, first_end);
+        gproc_step_begin(scan, &segment->file, first_end);
         scan->source.size_bytes = taken->end;
     }
     result = gproc_scan_next(scan, &message);
@@ -168,8 +169,8 @@ static int next_of(struct gproc_inflight *inflight, struct gproc_inflight_segmen
     if (fresh == NULL)
         return -ENOMEM;
     result = scan_on(inflight, segment, &message);
-    if (result != GPROC_QUEUE_MESSAGE) {
-        segment->scan_ended = result == GPROC_QUEUE_END;
+    if (result != GPROC_STEP_MESSAGE) {
+        segment->scan_ended = result == GPROC_STEP_END;
         free(fresh);
         return result;
     }
@@ -255,7 +256,7 @@ int gproc_inflight_extend(struct gproc_inflight *inflight, struct gproc_taken *t
     other = new_taken(); /* for one that is found and does not fit */
     if (other == NULL)
         return -ENOMEM;
-    while ((result = scan_on(inflight, segment, &message)) == GPROC_QUEUE_MESSAGE) {
+    while ((result = scan_on(inflight, segment, &message)) == GPROC_STEP_MESSAGE) {
         result = message.frame_offset == taken->end ? pack_one(pack, segment, &message) : 0;
         if (result != 1) {
             insert(segment, other, &message, NULL);
@@ -266,7 +267,7 @@ int gproc_inflight_extend(struct gproc_inflight *inflight, struct gproc_taken *t
         taken->payload_bytes += message.payload_bytes;
         taken->end = message.payload_offset + (off_t)message.payload_bytes;
     }
-    segment->scan_ended = result == GPROC_QUEUE_END;
+    segment->scan_ended = result == GPROC_STEP_END;
     free(other);
     return result;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "queue.h"
+#include "step.h"
 
 /* 0, or what open and gproc_segment_load() say: then it is not loaded, as before. */
 static int load_file(const struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)
@@ -52,7 +53,7 @@ static int load_rest(struct gproc_inflight *inflight)
         if (result == -EILSEQ) {
             result = gproc_queue_drop(inflight, segment);
         } else if (result == 0) {
-            gproc_queue_scan(&segment->scan, &segment->file, segment->file.cursor);
+            gproc_step_begin(&segment->scan, &segment->file, segment->file.cursor);
             (void)gproc_queue_count(inflight, segment); /* measuring tries again */
         }
         if (result < 0)

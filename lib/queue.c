@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "step.h"
+
 struct gproc_inflight_segment *gproc_queue_new(uint64_t serial)
 {
     struct gproc_inflight_segment *segment = calloc(1, sizeof(*segment));
@@ -44,36 +46,6 @@ int gproc_queue_drop(struct gproc_inflight *inflight, struct gproc_inflight_segm
     return 0;
 }
 
-void gproc_queue_scan(struct gproc_scan *scan, const struct gproc_segment *file, off_t position)
-{
-    struct gproc_source source = gproc_segment_source(file);
-
-    gproc_scan_release(scan);
-    gproc_scan_init(scan, &source, position);
-}
-
-int gproc_queue_step(struct gproc_scan *scan, const struct gproc_segment *file,
-                     struct gproc_message *message, struct gproc_queue_damage *damage)
-{
-    off_t start = gproc_segment_skip(file, scan->position);
-    off_t end, after;
-    int result;
-
-    if (start != scan->position)
-        gproc_queue_scan(scan, file, start);
-    result = gproc_scan_next(scan, message);
-    end = result == GPROC_QUEUE_MESSAGE ? message->frame_offset : scan->position;
-    damage->offset = start;
-    damage->size_bytes = end - start;
-    if (result != GPROC_QUEUE_MESSAGE)
-        return result;
-    after = gproc_segment_skip(file, end);
-    if (after == end)
-        return GPROC_QUEUE_MESSAGE;
-    gproc_queue_scan(scan, file, after);
-    return GPROC_QUEUE_DELIVERED;
-}
-
 static void set_count(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment,
                       uint64_t messages_count, int64_t payload_bytes)
 {
@@ -86,14 +58,14 @@ int gproc_queue_count(struct gproc_inflight *inflight, struct gproc_inflight_seg
 {
     struct gproc_message message;
     struct gproc_scan scan = {0};
-    struct gproc_queue_damage damage;
+    struct gproc_step_damage damage;
     int64_t payload_bytes = 0;
     uint64_t messages_count = 0;
     int result;
 
-    gproc_queue_scan(&scan, &segment->file, segment->file.cursor);
-    while ((result = gproc_queue_step(&scan, &segment->file, &message, &damage)) > 0) {
-        if (result == GPROC_QUEUE_MESSAGE) {
+    gproc_step_begin(&scan, &segment->file, segment->file.cursor);
+    while ((result = gproc_step(&scan, &segment->file, &message, &damage)) > 0) {
+        if (result == GPROC_STEP_MESSAGE) {
             payload_bytes += (int64_t)message.payload_bytes;
             messages_count++;
         }
@@ -114,7 +86,7 @@ void gproc_queue_insert_uncounted(struct gproc_inflight *inflight,
         link = &(*link)->next;
     segment->next = *link;
     *link = segment;
-    gproc_queue_scan(&segment->scan, &segment->file, segment->file.cursor);
+    gproc_step_begin(&segment->scan, &segment->file, segment->file.cursor);
 }
 
 void gproc_queue_insert(struct gproc_inflight *inflight, struct gproc_inflight_segment *segment)

@@ -34,18 +34,6 @@ struct gproc_inflight_segment {
     uint64_t messages_count; /* not delivered; 0 where they could not be counted */
 };
 
-/* Bytes that are no message's. */
-struct gproc_queue_damage {
-    off_t offset;
-    off_t size_bytes;
-};
-
-enum gproc_queue_step {
-    GPROC_QUEUE_END = 0,
-    GPROC_QUEUE_MESSAGE = 1,
-    GPROC_QUEUE_DELIVERED = 2, /* something that was delivered already has been passed over */
-};
-
 /* A segment that is in no queue and has no file yet; the caller's. NULL: no memory. */
 struct gproc_inflight_segment *gproc_queue_new(uint64_t serial);
 
@@ -73,16 +61,5 @@ bool gproc_queue_is_loaded(const struct gproc_inflight_segment *segment);
 /* Whether another segment holds its messages too and counts in its place. */
 bool gproc_queue_is_superseded(const struct gproc_inflight *inflight,
                                const struct gproc_inflight_segment *segment);
-
-/* Begins a scan of the segment's data at `position`, in place of what `scan`, zero at first, was. */
-void gproc_queue_scan(struct gproc_scan *scan, const struct gproc_segment *file, off_t position);
-
-/*
- * Goes on in a scan of a segment, but not through what has been delivered of it. An enum
- * gproc_queue_step, and the message there is where it says so; or a negative errno. `*damage`: what
- * was passed before it, in any case.
- */
-int gproc_queue_step(struct gproc_scan *scan, const struct gproc_segment *file,
-                     struct gproc_message *message, struct gproc_queue_damage *damage);
 
 #endif

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "census.h"
+#include "step.h"
 
 enum {
     AT_MAGIC = 0,
@@ -504,44 +505,62 @@ bool gproc_segment_is_spent(const struct gproc_segment *segment)
     return segment->cursor >= segment->size_bytes;
 }
 
-/* The next stretch that has not been delivered, from `*start` on; false where there is none. */
-static bool next_stretch(const struct gproc_segment *segment, off_t *start, off_t *end)
-{
-    size_t i;
+/* A run of messages that follow each other. */
+struct run {
+    off_t start;
+    off_t end;
+};
 
-    *start = gproc_segment_skip(segment, *start);
-    *end = segment->size_bytes;
-    for (i = 0; i < segment->holes_count; i++) {
-        if (segment->holes[i].end != 0 && segment->holes[i].start > *start &&
-            segment->holes[i].start < *end)
-            *end = segment->holes[i].start;
+/* Adds the run to what `into` copies for `copy`. 0 or a negative errno. */
+static int copy_run(struct gproc_segment *copy, const struct copy *into, const struct run *run)
+{
+    int result = copy_range(into, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, run->start,
+                            run->end - run->start);
+
+    if (result == 0)
+        copy->size_bytes += run->end - run->start;
+    return result;
+}
+
+/*
+ * Only messages: damage from both sides of what has been delivered in between could become a message
+ * that nobody sent.
+ */
+static int copy_messages(struct gproc_segment *copy, const struct gproc_segment *segment)
+{
+    struct gproc_source source = gproc_segment_source(segment);
+    const struct copy into = {.from = &source, .to = copy->fd};
+    struct run run = {segment->cursor, segment->cursor};
+    struct gproc_step_damage damage;
+    struct gproc_message message;
+    struct gproc_scan scan = {0};
+    int found, result = 0;
+
+    gproc_step_begin(&scan, segment, segment->cursor);
+    while (result == 0 && (found = gproc_step(&scan, segment, &message, &damage)) > 0) {
+        if (found != GPROC_STEP_MESSAGE)
+            continue;
+        if (message.frame_offset != run.end) {
+            result = copy_run(copy, &into, &run);
+            run.start = message.frame_offset;
+        }
+        run.end = message.payload_offset + (off_t)message.payload_bytes;
     }
-    return *start < *end;
+    if (result == 0)
+        result = found < 0 ? found : copy_run(copy, &into, &run);
+    gproc_scan_release(&scan);
+    return result;
 }
 
 int gproc_segment_gather(struct gproc_segment *copy, const struct gproc_segment *segment,
                          uint64_t serial)
 {
-    struct gproc_source source = gproc_segment_source(segment);
-    struct copy into = {.from = &source, .to = copy->fd};
-    off_t start = segment->cursor;
-    off_t end;
-
     if (copy->holes_count == GPROC_SEGMENT_HOLES_COUNT)
         return -ENOBUFS;
     if (need_holes(copy) < 0)
         return -ENOMEM;
     copy->holes[copy->holes_count++].start = (off_t)serial;
-    while (next_stretch(segment, &start, &end)) {
-        int result =
-            copy_range(&into, GPROC_SEGMENT_DATA_OFFSET + copy->size_bytes, start, end - start);
-
-        if (result < 0)
-            return result;
-        copy->size_bytes += end - start;
-        start = end;
-    }
-    return 0;
+    return copy_messages(copy, segment);
 }
 
 int gproc_segment_seal(struct gproc_segment *copy)

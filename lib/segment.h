@@ -130,7 +130,7 @@ int gproc_segment_deliver(struct gproc_segment *segment, off_t start, off_t end)
 bool gproc_segment_is_spent(const struct gproc_segment *segment);
 
 /*
- * Writes what is left of `segment`, which has this serial, at the end of `copy`'s data. `copy` is
+ * Writes the messages that are left of `segment`, which has this serial, at the end of `copy`'s data. `copy` is
  * under construction: its fd is open and all else zero at first. 0, or -ENOBUFS: it has
  * GPROC_SEGMENT_HOLES_COUNT already; -ENOMEM; -ENOSPC and the like.
  */

@@ -1,6 +1,7 @@
 #include "walk.h"
 
 #include "queue.h"
+#include "step.h"
 
 /* Whether its messages are surely in flight and nowhere else. */
 static bool is_settled(const struct gproc_inflight *inflight,
@@ -11,7 +12,7 @@ static bool is_settled(const struct gproc_inflight *inflight,
 }
 
 static int tell(const struct gproc_inflight_visitor *visitor, struct gproc_inflight_mark *mark,
-                const struct gproc_queue_damage *damage)
+                const struct gproc_step_damage *damage)
 {
     off_t start = damage->offset > mark->damage_told ? damage->offset : mark->damage_told;
     off_t end = damage->offset + damage->size_bytes;
@@ -33,19 +34,19 @@ static int walk_one(const struct gproc_segment *file, struct gproc_inflight_mark
     struct gproc_source source = gproc_segment_source(file);
     struct gproc_scan scan = {0};
     struct gproc_message message;
-    struct gproc_queue_damage damage;
+    struct gproc_step_damage damage;
     int found, result;
 
-    gproc_queue_scan(&scan, file, mark->partial_offset);
+    gproc_step_begin(&scan, file, mark->partial_offset);
     do {
-        result = found = gproc_queue_step(&scan, file, &message, &damage);
+        result = found = gproc_step(&scan, file, &message, &damage);
         if (found >= 0)
             result = tell(visitor, mark, &damage);
-        if (result == 0 && found == GPROC_QUEUE_MESSAGE)
+        if (result == 0 && found == GPROC_STEP_MESSAGE)
             result = visitor->message(visitor->context, &source, &message);
         if (result == 0)
             mark->partial_offset = scan.position;
-    } while (result == 0 && found != GPROC_QUEUE_END);
+    } while (result == 0 && found != GPROC_STEP_END);
     gproc_scan_release(&scan);
     return result;
 }

@@ -447,6 +447,27 @@ static void test_return_puts_all_that_was_not_delivered_in_front_of_what_is_newe
     fixture_close(fixture);
 }
 
+/* Two halves of a message, with one in between that is delivered. */
+static void test_return_joins_no_damage_to_a_message_that_nobody_sent(void **state)
+{
+    static const char *const expected[] = {"a", "ccc"};
+    struct fixture *fixture = fixture_open(state);
+    uint8_t frame[64];
+    size_t size = temporary_frame(frame, 4, "halves", 6);
+
+    send(fixture, "a");
+    temporary_append(fixture->box, frame, size - 3);
+    send(fixture, "bb");
+    temporary_append(fixture->box, frame + size - 3, 3);
+    send(fixture, "ccc");
+    assert_int_equal(world_take(&fixture->world), 0);
+    next(fixture, "a");
+    deliver(fixture, next(fixture, "bb"));
+    assert_int_equal(world_return(&fixture->world), 0);
+    assert_box(fixture, expected, 2);
+    fixture_close(fixture);
+}
+
 static void test_return_of_nothing_changes_nothing(void **state)
 {
     struct fixture *fixture = fixture_open(state);
@@ -1104,6 +1125,7 @@ int main(void)
         TEMPORARY_TEST(test_measure_follows_takes_and_deliveries_and_counts_what_is_in_hand),
         TEMPORARY_TEST(test_clear_spares_only_what_is_in_hand),
         TEMPORARY_TEST(test_return_puts_all_that_was_not_delivered_in_front_of_what_is_newer),
+        TEMPORARY_TEST(test_return_joins_no_damage_to_a_message_that_nobody_sent),
         TEMPORARY_TEST(test_return_of_nothing_changes_nothing),
         TEMPORARY_TEST(test_take_that_fails_moves_nothing),
         TEMPORARY_TEST(test_return_that_fails_leaves_all_in_flight),
