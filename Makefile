@@ -229,6 +229,9 @@ $(OUT)/obj/tests/%.o: tests/%.c $(OUT)/obj/flags $(OUT)/obj/flags-test
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(call compile,$(TEST_CFLAGS) $(MORE_CFLAGS))
 
+# What a sanitizer calls comes here, too, before it can bear to be called by what it has sanitized.
+# Private: the flags that others are made again for are not its.
+$(OUT)/obj/tests/support/fault.o: private SANITIZE =
 $(FS_UNIT_OBJ): MORE_CFLAGS = -Ifs $(FUSE_CFLAGS)
 $(EMPTYFS_OBJ): MORE_CFLAGS = $(FUSE_CFLAGS)
 $(FS_UNIT_OBJ) $(FS_FUZZ_OBJ) $(EMPTYFS_OBJ): $(OUT)/obj/flags-fs
@@ -275,8 +278,6 @@ $(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS): \
         $(OUT)/%: $(OUT)/obj/%.o $(MODEL_PARTS) $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(WRAP) $(CMOCKA_LIBS))
-# The sanitizers' own start calls what is wrapped, before what they add to code works.
-$(OUT)/obj/tests/support/fault.o: SANITIZE :=
 $(call programs_of,$(FAULTS_SRC)): WRAP = -Wl,@$(WRAPPED)
 $(call programs_of,$(FAULTS_SRC)): $(WRAPPED)
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
@@ -162,13 +161,13 @@ int gproc_lock_retake(struct gproc_lock *lock, struct gproc_place *locks, pid_t 
                       struct gproc_creator creator, int64_t wait_ms)
 {
     if (lock->fd >= 0) {
-        bool locked = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
+        int error = flock(lock->fd, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
         struct stat status;
 
         if (gproc_lock_stat(locks, pid, &status) == 0 && gproc_identity_is(&lock->file, &status)) {
-            if (locked)
+            if (error == 0)
                 return 0;
-            if (wait_ms == GPROC_WAIT_NONE)
+            if (error == EWOULDBLOCK && wait_ms == GPROC_WAIT_NONE)
                 return -EWOULDBLOCK;
         }
         gproc_lock_release(lock);

@@ -59,15 +59,12 @@ __attribute__((cold, noinline)) static void step_copy(const struct gproc_sieve_l
 }
 
 /* The bytes of `step`, or, where not all of them were summed, a copy with zeros in place of others.
- * NULL: they may not be read. */
+ * All must be readable. */
 static inline const uint8_t *step_bytes(const struct gproc_sieve_load *load, uint32_t step,
                                         uint8_t copy[STEP_BYTES])
 {
     const off_t begin = (off_t)step * STEP_BYTES - (off_t)load->behind_bytes;
 
-    if (!load->all_readable) {
-        return NULL;
-    }
     if (begin >= -load->passed_bytes && begin + STEP_BYTES <= load->summed_bytes) {
         return load->bytes + begin;
     }
@@ -75,16 +72,13 @@ static inline const uint8_t *step_bytes(const struct gproc_sieve_load *load, uin
     return copy;
 }
 
-/* Spreads `step` out, if its bytes can be had. */
+/* Spreads `step` out: the first one only where all may be read, and so the others. */
 static void spread_out(struct spread *spread, const struct gproc_sieve_load *load, uint32_t step)
 {
     uint8_t copy[STEP_BYTES];
     const uint8_t *bytes = step_bytes(load, step, copy);
     uint32_t sum = 0;
 
-    if (bytes == NULL) {
-        return;
-    }
     for (int i = 0; i < STEP_BYTES; i++) {
         spread->table[i] = (uint16_t)sum;
         sum += bytes[i];
@@ -117,7 +111,7 @@ static void near_settle(struct gproc_sieve *sieve, const struct gproc_sieve_load
 
         spread->in_a_row = step == spread->last_step ? spread->in_a_row + 1 : 0;
         spread->last_step = step;
-        if (spread->in_a_row >= FEW && step != spread->step) {
+        if (load->all_readable && spread->in_a_row >= FEW && step != spread->step) {
             spread_out(spread, load, step);
         }
         if (step != spread->step || sum == spread->base + spread->table[end % STEP_BYTES]) {
@@ -293,13 +287,7 @@ AVX512 static inline __attribute__((always_inline)) void
 avx512_spread_out(struct spread *spread, const struct gproc_sieve_load *load, uint32_t step)
 {
     uint8_t copy[STEP_BYTES];
-    const uint8_t *from = step_bytes(load, step, copy);
-
-    if (from == NULL) {
-        return;
-    }
-
-    const __m512i bytes = _mm512_loadu_si512(from);
+    const __m512i bytes = _mm512_loadu_si512(step_bytes(load, step, copy));
     const __m256i low = _mm512_castsi512_si256(bytes);
     const __m512i sum = _mm512_set1_epi16((short)_mm512_reduce_add_epi64(
         _mm512_sad_epu8(_mm512_zextsi256_si512(low), _mm512_setzero_si512())));

@@ -188,9 +188,7 @@ void gproc_store_close(struct gproc_store *store)
         int common = openat(store->directory->fd, common_name, directory_flags);
 
         (void)unlinkat(store->fd, lock_name, 0);
-        if (store->lock_fd >= 0)
-            (void)close(store->lock_fd); /* on NFS an open file keeps a name */
-        store->lock_fd = -1;
+        (void)close(store->lock_fd); /* on NFS an open file keeps a name */
         if (common >= 0) {
             (void)unlinkat(common, store->name, AT_REMOVEDIR);
             (void)close(common);
@@ -199,8 +197,6 @@ void gproc_store_close(struct gproc_store *store)
         (void)close(store->fd);
         (void)pthread_mutex_destroy(&store->renewing);
     }
-    if (store->lock_fd >= 0)
-        (void)close(store->lock_fd);
     store->fd = -1;
     store->lock_fd = -1;
 }

@@ -193,6 +193,8 @@ WRAP(int, -1, mkdirat, (int at, const char *path, mode_t mode), (at, path, mode)
 WRAP(int, -1, poll, (struct pollfd * fds, nfds_t count, int timeout_ms), (fds, count, timeout_ms))
 WRAP(int, errno, pthread_mutex_init, (pthread_mutex_t * mutex, const pthread_mutexattr_t *how),
      (mutex, how))
+WRAP(int, -1, renameat, (int from_at, const char *from, int to_at, const char *to),
+     (from_at, from, to_at, to))
 WRAP(int, -1, renameat2, (int from_at, const char *from, int to_at, const char *to, unsigned flags),
      (from_at, from, to_at, to, flags))
 WRAP(int, -1, timerfd_create, (int clock, int flags), (clock, flags))
@@ -348,7 +350,8 @@ static const struct {
     {"lseek", {-EIO}},
     {"ftruncate", {-EIO}},
     {"unlinkat", {-EIO}},
-    {"renameat2", {-EIO}},
+    {"renameat", {-EIO}},
+    {"renameat2", {-EIO, -EINVAL}},
     {"read", {-EIO, -EINTR}},
     {"pread", {-EIO, -EINTR, FAULT_SHORT}},
     {"write", {-ENOSPC, -EINTR, FAULT_SHORT, FAULT_NOTHING}},

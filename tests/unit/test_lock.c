@@ -613,6 +613,191 @@ static void test_released_lock_is_free_though_a_child_was_forked_meanwhile(void 
     gproc_place_release(&fixture.place);
 }
 
+/* ---- A lock that rests */
+
+static int retake(struct fixture *fixture, int64_t wait_ms)
+{
+    return gproc_lock_retake(&fixture->lock, &fixture->place, PID, gproc_creator_self, wait_ms);
+}
+
+static void test_lock_that_rests_is_everybodys_and_found_held_by_whoever_holds_it(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    int other, fd;
+
+    gproc_lock_init(&fixture.lock);
+    gproc_lock_rest(&fixture.lock); /* not held: left alone */
+    gproc_lock_abandon(&fixture.lock);
+    assert_int_equal(retake(&fixture, GPROC_WAIT_NONE), 0);
+    assert_held(fixture.file);
+    fd = fixture.lock.fd;
+    for (int i = 0; i < 3; i++) {
+        gproc_lock_rest(&fixture.lock);
+        gproc_lock_rest(&fixture.lock); /* twice is harmless */
+        assert_int_equal(fixture.lock.fd, fd);
+        other = go_lock(fixture.file);
+        assert_true(other >= 0);
+        assert_int_equal(retake(&fixture, GPROC_WAIT_NONE), -EWOULDBLOCK);
+        close(other);
+        assert_int_equal(retake(&fixture, GPROC_WAIT_NONE), 0);
+        assert_held(fixture.file);
+    }
+    gproc_lock_release(&fixture.lock);
+    assert_free(fixture.file);
+    gproc_place_release(&fixture.place);
+}
+
+static void *wait_again_for_lock(void *argument)
+{
+    struct waiter *waiter = argument;
+
+    atomic_store(&waiter->id, gettid());
+    waiter->result = retake(waiter->fixture, waiter->wait_ms);
+    return NULL;
+}
+
+static void test_lock_that_rests_is_waited_for_as_any_other(void **state)
+{
+    static const int64_t waits_ms[] = {GPROC_WAIT_FOREVER, DEADLINE_MS};
+
+    for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
+        struct fixture fixture = fixture_open(state);
+        struct waiter waiter = {.fixture = &fixture, .wait_ms = waits_ms[i]};
+        int64_t began_ms;
+        int other;
+
+        assert_int_equal(take(&fixture, GPROC_WAIT_NONE), 0);
+        gproc_lock_rest(&fixture.lock);
+        other = go_lock(fixture.file);
+        began_ms = process_clock_ms();
+        assert_int_equal(retake(&fixture, 50), -ETIMEDOUT);
+        assert_true(process_clock_ms() - began_ms >= 50);
+
+        assert_int_equal(pthread_create(&waiter.thread, NULL, wait_again_for_lock, &waiter), 0);
+        while (atomic_load(&waiter.id) == 0)
+            sched_yield();
+        close(other);
+        assert_int_equal(waiter_join(&waiter), 0);
+        assert_held(fixture.file);
+        gproc_lock_release(&fixture.lock);
+        gproc_place_release(&fixture.place);
+    }
+}
+
+static void move_file(void **state)
+{
+    assert_int_equal(rename(temporary_path(*state, "gflock/4711.lock"),
+                            temporary_path(*state, "gflock/elsewhere")),
+                     0);
+}
+
+static void shut_file(void **state)
+{
+    assert_int_equal(chmod(temporary_path(*state, "gflock/4711.lock"), 0640), 0);
+}
+
+/* Beside the accidents of above. */
+static void test_lock_that_rested_is_on_what_the_path_leads_to_by_now(void **state)
+{
+    static void (*const more[])(void **state) = {move_file, shut_file};
+
+    for (size_t i = 0; i < ACCIDENTS + sizeof(more) / sizeof(more[0]); i++) {
+        struct fixture fixture = fixture_open(state);
+        struct stat status;
+
+        assert_int_equal(take(&fixture, GPROC_WAIT_NONE), 0);
+        gproc_lock_rest(&fixture.lock);
+        (i < ACCIDENTS ? accidents[i].happen : more[i - ACCIDENTS])(state);
+        assert_int_equal(retake(&fixture, GPROC_WAIT_NONE), 0);
+        assert_held(fixture.file);
+        assert_int_equal(stat(fixture.file, &status), 0);
+        assert_true(gproc_identity_is(&fixture.lock.file, &status));
+        gproc_lock_rest(&fixture.lock);
+        assert_free(fixture.file);
+        gproc_lock_abandon(&fixture.lock);
+        gproc_place_release(&fixture.place);
+        clean(state);
+    }
+}
+
+/* It is the deleted file's that is held by others, not the one that counts. */
+static void test_lock_that_rested_on_a_file_that_is_gone_is_not_waited_for(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    int old;
+
+    assert_int_equal(take(&fixture, GPROC_WAIT_NONE), 0);
+    gproc_lock_rest(&fixture.lock);
+    old = go_lock(fixture.file);
+    assert_true(old >= 0);
+    delete_file(state);
+    assert_int_equal(retake(&fixture, GPROC_WAIT_NONE), 0);
+    assert_held(fixture.file);
+    gproc_lock_release(&fixture.lock);
+    close(old);
+    gproc_place_release(&fixture.place);
+}
+
+static void test_lock_that_rested_is_taken_again_only_by_who_may_open_it_now(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    pid_t child;
+
+    assert_int_equal(chmod(fixture.directory, 0777), 0);
+    child = process_fork(geteuid() == 0 ? NOBODY : 0);
+    if (child == 0) {
+        bool right = take(&fixture, GPROC_WAIT_NONE) == 0;
+
+        gproc_lock_rest(&fixture.lock);
+        right = right && chmod(fixture.file, 0400) == 0 &&
+                retake(&fixture, GPROC_WAIT_NONE) == -EACCES && fixture.lock.fd == -1;
+        _exit(right ? 0 : 1);
+    }
+    assert_int_equal(temporary_join(child, DEADLINE_MS), 0);
+    gproc_place_release(&fixture.place);
+}
+
+static void test_lock_that_a_child_abandons_stays_the_parents(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    pid_t child;
+
+    assert_int_equal(take(&fixture, GPROC_WAIT_NONE), 0);
+    child = process_fork(0);
+    if (child == 0) {
+        int fd = fixture.lock.fd;
+
+        gproc_lock_abandon(&fixture.lock);
+        /* Nothing is left of it here, and it is held by somebody else. */
+        _exit(fixture.lock.fd == -1 && fcntl(fd, F_GETFD) == -1 &&
+                      retake(&fixture, GPROC_WAIT_NONE) == -EWOULDBLOCK
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(temporary_join(child, DEADLINE_MS), 0);
+    assert_held(fixture.file);
+    gproc_lock_release(&fixture.lock);
+    assert_free(fixture.file);
+    gproc_place_release(&fixture.place);
+}
+
+static void test_lock_file_is_looked_at_by_its_path(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    struct stat status, there;
+
+    assert_int_equal(gproc_lock_stat(&fixture.place, PID, &status), -ENOENT);
+    assert_int_equal(take(&fixture, GPROC_WAIT_NONE), 0);
+    assert_int_equal(gproc_lock_stat(&fixture.place, PID, &status), 0);
+    assert_int_equal(lstat(fixture.file, &there), 0);
+    assert_int_equal(status.st_ino, there.st_ino);
+    gproc_lock_release(&fixture.lock);
+    delete_directory(state);
+    assert_int_equal(gproc_lock_stat(&fixture.place, PID, &status), -ENOENT);
+    assert_false(temporary_exists(fixture.directory)); /* looking makes nothing */
+    gproc_place_release(&fixture.place);
+}
+
 /* What the lock protects: a number that is read, and written again after others had their chance.
  */
 struct shared {
@@ -694,6 +879,13 @@ int main(void)
         TEMPORARY_TEST(test_file_that_cannot_be_given_to_its_creator_is_not_left_behind),
         TEMPORARY_TEST(test_lock_goes_with_a_killed_holder),
         TEMPORARY_TEST(test_released_lock_is_free_though_a_child_was_forked_meanwhile),
+        TEMPORARY_TEST(test_lock_that_rests_is_everybodys_and_found_held_by_whoever_holds_it),
+        TEMPORARY_TEST(test_lock_that_rests_is_waited_for_as_any_other),
+        TEMPORARY_TEST(test_lock_that_rested_is_on_what_the_path_leads_to_by_now),
+        TEMPORARY_TEST(test_lock_that_rested_on_a_file_that_is_gone_is_not_waited_for),
+        TEMPORARY_TEST(test_lock_that_rested_is_taken_again_only_by_who_may_open_it_now),
+        TEMPORARY_TEST(test_lock_that_a_child_abandons_stays_the_parents),
+        TEMPORARY_TEST(test_lock_file_is_looked_at_by_its_path),
         TEMPORARY_TEST(
             test_processes_exclude_each_other_while_the_free_file_is_deleted_now_and_then),
     };

@@ -82,6 +82,84 @@ static void test_lock_is_held_or_an_error_handed_up(void **state)
     walk_take(&fixture, somebody, LONG_MS, false);
 }
 
+/* With a lock that rests, on the file or on one that is gone. */
+static void walk_retake(struct fixture *fixture, int64_t wait_ms, bool is_gone)
+{
+    struct fault_walk walk;
+
+    fault_walk_init(&walk);
+    do {
+        struct gproc_place *locks;
+        struct gproc_lock lock;
+        int result;
+
+        stage_set(&fixture->stage);
+        locks = &fixture->stage.gproc->locks;
+        assert_int_equal(gproc_lock_take(&lock, locks, STAGE_PID, gproc_creator_self, 0), 0);
+        gproc_lock_rest(&lock);
+        if (is_gone)
+            temporary_remove(fixture->stage.lock_file);
+        fault_walk_start(&walk);
+        result = gproc_lock_retake(&lock, locks, STAGE_PID, gproc_creator_self, wait_ms);
+        fault_walk_stop(&walk);
+        fault_walk_judge(&walk, result, wait_ms == GPROC_WAIT_NONE ? -EWOULDBLOCK : 0);
+        assert_int_equal(is_free(fixture), result < 0);
+        /* Whatever is left of it may be tried again. */
+        assert_int_equal(gproc_lock_retake(&lock, locks, STAGE_PID, gproc_creator_self, 0), 0);
+        assert_false(is_free(fixture));
+        gproc_lock_release(&lock);
+        assert_true(is_free(fixture));
+        stage_clear(&fixture->stage);
+    } while (fault_walk_next(&walk));
+}
+
+static void test_lock_that_rested_is_held_or_an_error_handed_up(void **state)
+{
+    static const int64_t waits_ms[] = {GPROC_WAIT_NONE, GPROC_WAIT_FOREVER, LONG_MS};
+    struct fixture fixture = {0};
+
+    stage_init(&fixture.stage, *state);
+    for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
+        walk_retake(&fixture, waits_ms[i], false);
+        walk_retake(&fixture, waits_ms[i], true);
+    }
+}
+
+static int count_opens(void *context, const char *name)
+{
+    struct fixture *fixture = context;
+
+    fixture->calls_count += strcmp(name, "openat") == 0;
+    return FAULT_NONE;
+}
+
+/* That is what it rests for; and where its file was given another mode, it is not the same any more. */
+static void test_lock_that_rests_is_taken_without_opening_its_file(void **state)
+{
+    struct fixture fixture = {0};
+    struct gproc_place *locks;
+    struct gproc_lock lock;
+
+    stage_init(&fixture.stage, *state);
+    stage_set(&fixture.stage);
+    locks = &fixture.stage.gproc->locks;
+    gproc_lock_init(&lock);
+    for (unsigned expected = 1; expected <= 2; expected++) {
+        fault_start(count_opens, &fixture);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(
+                gproc_lock_retake(&lock, locks, STAGE_PID, gproc_creator_self, LONG_MS), 0);
+            gproc_lock_rest(&lock);
+        }
+        fault_stop();
+        /* Of a file that is not there yet: the first look, and the making. */
+        assert_int_equal(fixture.calls_count, 1 + expected);
+        assert_int_equal(chmod(fixture.stage.lock_file, 0640), 0);
+    }
+    gproc_lock_release(&lock);
+    stage_clear(&fixture.stage);
+}
+
 static void test_signals_do_not_end_a_wait_that_has_a_limit(void **state)
 {
     struct fixture fixture = {0};
@@ -226,6 +304,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEMPORARY_TEST(test_lock_is_held_or_an_error_handed_up),
+        TEMPORARY_TEST(test_lock_that_rested_is_held_or_an_error_handed_up),
+        TEMPORARY_TEST(test_lock_that_rests_is_taken_without_opening_its_file),
         TEMPORARY_TEST(test_signals_do_not_end_a_wait_that_has_a_limit),
         TEMPORARY_TEST(test_probe_hands_up_what_failed_and_holds_nothing),
         TEMPORARY_TEST(test_lock_of_a_file_that_was_replaced_is_taken_again),

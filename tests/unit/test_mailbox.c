@@ -475,6 +475,228 @@ static void test_open_and_remove_follow_the_path_as_well(void **state)
     }
 }
 
+/* --- Mailboxes that are kept open ---------------------------------------------------------------
+ */
+
+static int reopen(struct fixture *fixture, int access)
+{
+    return gproc_mailbox_reopen(&fixture->mailbox, &fixture->directory, access);
+}
+
+static int recreate(struct fixture *fixture, int access)
+{
+    return gproc_mailbox_recreate(&fixture->mailbox, &fixture->directory, access,
+                                  GPROC_MAILBOX_MODE, gproc_creator_self);
+}
+
+static void test_mailbox_that_is_kept_is_fresh_and_may_be_used_for_all(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    uint8_t expected[128];
+    size_t expected_bytes = 0;
+    struct stat status;
+    int fd;
+
+    gproc_mailbox_init(&fixture.mailbox, PID);
+    gproc_mailbox_close(&fixture.mailbox); /* is not open: left alone */
+    assert_int_equal(reopen(&fixture, O_RDONLY), -ENOENT);
+    assert_int_equal(fixture.mailbox.fd, -1);
+    assert_int_equal(recreate(&fixture, O_WRONLY), 1);
+    fd = fixture.mailbox.fd;
+    assert_int_equal(fixture.mailbox.access, O_RDWR);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    for (int i = 0; i < 2; i++) {
+        temporary_append_text(fixture.file, 1, "theirs");
+        expected_bytes += temporary_frame(expected + expected_bytes, 1, "theirs", 6);
+        assert_int_equal(reopen(&fixture, O_RDONLY), 0);
+        assert_int_equal(fixture.mailbox.status.st_size, expected_bytes);
+        assert_int_equal(recreate(&fixture, O_WRONLY), 0);
+        assert_int_equal(fixture.mailbox.fd, fd);
+        assert_int_equal(append(&fixture, "ours", 4), 0);
+        expected_bytes += temporary_frame(expected + expected_bytes, SENDER, "ours", 4);
+        temporary_expect(fixture.file, expected, expected_bytes);
+    }
+    assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status), 0);
+    for (int access = O_RDONLY; access <= O_RDWR; access++)
+        assert_true(gproc_mailbox_is_open(&fixture.mailbox, &status, access));
+    gproc_mailbox_close(&fixture.mailbox);
+    assert_false(gproc_mailbox_is_open(&fixture.mailbox, &status, O_RDONLY));
+    gproc_place_release(&fixture.directory);
+}
+
+static void test_mailbox_that_is_kept_is_open_for_no_more_than_it_was_opened_for(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    struct stat status;
+
+    temporary_append_text(fixture.file, 1, "hello");
+    assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status), 0);
+    for (int had = O_RDONLY; had <= O_RDWR; had++) {
+        for (int wanted = O_RDONLY; wanted <= O_RDWR; wanted++) {
+            const bool is_enough = wanted == had || had == O_RDWR;
+
+            assert_int_equal(open_mailbox(&fixture, had), 0);
+            assert_int_equal(gproc_mailbox_is_open(&fixture.mailbox, &status, wanted), is_enough);
+            assert_int_equal(reopen(&fixture, wanted), 0);
+            assert_int_equal(fixture.mailbox.access, is_enough ? had : O_RDWR);
+            gproc_mailbox_close(&fixture.mailbox);
+        }
+    }
+    gproc_place_release(&fixture.directory);
+}
+
+static void delete_mailbox(void **state)
+{
+    temporary_remove(temporary_path(*state, "gproc/4711"));
+}
+
+static void move_mailbox(void **state)
+{
+    assert_int_equal(rename(temporary_path(*state, "gproc/4711"), temporary_path(*state, "moved")),
+                     0);
+}
+
+static void replace_mailbox(void **state)
+{
+    const char *other = temporary_path(*state, "moved");
+
+    temporary_append_text(other, 1, "new");
+    assert_int_equal(rename(other, temporary_path(*state, "gproc/4711")), 0);
+}
+
+static void link_mailbox(void **state)
+{
+    assert_int_equal(link(temporary_path(*state, "gproc/4711"), temporary_path(*state, "moved")),
+                     0);
+}
+
+static void chmod_mailbox(void **state)
+{
+    assert_int_equal(chmod(temporary_path(*state, "gproc/4711"), 0640), 0);
+}
+
+static void test_mailbox_that_was_kept_is_what_the_path_leads_to_by_now(void **state)
+{
+    static const struct {
+        void (*happen)(void **state);
+        int reopened, recreated;
+        off_t size_bytes; /* of what is there then */
+    } rows[] = {
+        {delete_mailbox, -ENOENT, 1, 0},
+        {move_mailbox, -ENOENT, 1, 0},
+        {replace_mailbox, 0, 0, 15},
+        {link_mailbox, -ENOENT, -EEXIST, 0},
+        {chmod_mailbox, 0, 0, 17},
+        {delete_directory, -ENOENT, 1, 0},
+        {move_directory, -ENOENT, 1, 0},
+        {replace_directory, -ENOENT, 1, 0},
+        {replace_directory_and_mailbox, 0, 0, 15},
+    };
+
+    for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+        struct fixture fixture = fixture_open(state);
+        const bool creates = i % 2 != 0;
+        const int expected = creates ? rows[i / 2].recreated : rows[i / 2].reopened;
+        struct stat before, there;
+
+        temporary_append_text(fixture.file, 1, "hello");
+        gproc_mailbox_init(&fixture.mailbox, PID);
+        assert_int_equal(reopen(&fixture, O_RDWR), 0);
+        before = fixture.mailbox.status;
+        rows[i / 2].happen(state);
+        if (gproc_mailbox_find(&fixture.directory, PID, &there) == 0)
+            assert_false(gproc_mailbox_is_open(&fixture.mailbox, &there, O_RDONLY));
+        if ((creates ? recreate(&fixture, O_WRONLY) : reopen(&fixture, O_RDONLY)) != expected)
+            fail_msg("row %zu", i / 2);
+        assert_int_equal(fixture.mailbox.fd >= 0, expected >= 0);
+        if (expected >= 0) {
+            assert_int_equal(lstat(fixture.file, &there), 0);
+            assert_int_equal(there.st_ino, fixture.mailbox.status.st_ino);
+            assert_int_equal(there.st_mode, fixture.mailbox.status.st_mode);
+            assert_int_equal(there.st_size, rows[i / 2].size_bytes);
+            assert_true(there.st_ino != before.st_ino || rows[i / 2].happen != replace_mailbox);
+        }
+        gproc_mailbox_close(&fixture.mailbox);
+        gproc_place_release(&fixture.directory);
+        clean(state);
+    }
+}
+
+/* By an ordinary user, for whom modes mean something: at least 10 where it is not as it should be. */
+static int expect_fallbacks(struct fixture *fixture)
+{
+    static const struct {
+        mode_t mode;
+        int wanted, result, access;
+    } rows[] = {
+        {0444, O_RDONLY, 0, O_RDONLY}, {0444, O_WRONLY, -EACCES, 0}, {0444, O_RDWR, -EACCES, 0},
+        {0222, O_WRONLY, 0, O_WRONLY}, {0222, O_RDONLY, -EACCES, 0}, {0222, O_RDWR, -EACCES, 0},
+        {0000, O_RDONLY, -EACCES, 0},  {0666, O_RDONLY, 0, O_RDWR},  {0666, O_WRONLY, 0, O_RDWR},
+    };
+
+    gproc_mailbox_init(&fixture->mailbox, PID);
+    if (recreate(fixture, O_WRONLY) != 1)
+        return 1;
+    /* Each twice: what is kept from the first is used, or not, in the second. */
+    for (size_t i = 0; i < 4 * sizeof(rows) / sizeof(rows[0]); i++) {
+        const int access = rows[i / 4].wanted;
+        int result;
+
+        if (chmod(fixture->file, rows[i / 4].mode) != 0)
+            return 2;
+        result = i % 2 == 0 ? recreate(fixture, access) : reopen(fixture, access);
+        if (result != rows[i / 4].result || (fixture->mailbox.fd >= 0) != (result == 0))
+            return 10 + (int)i / 4;
+        if (result == 0 && fixture->mailbox.access != rows[i / 4].access)
+            return 30 + (int)i / 4;
+    }
+    gproc_mailbox_close(&fixture->mailbox);
+    return 0;
+}
+
+static void test_mailbox_is_kept_for_what_we_may_do_with_it(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    pid_t child;
+
+    assert_int_equal(chmod(fixture.path, 0777), 0);
+    child = process_fork(geteuid() == 0 ? NOBODY : 0);
+    if (child == 0)
+        _exit(expect_fallbacks(&fixture));
+    assert_int_equal(temporary_join(child, DEADLINE_MS), 0);
+    gproc_place_release(&fixture.directory);
+}
+
+static void test_mailbox_is_found_by_its_path_and_nothing_else_is(void **state)
+{
+    struct fixture fixture = fixture_open(state);
+    struct stat status;
+
+    temporary_write(temporary_path(*state, "gproc/target"), "precious", 8);
+    for (size_t i = 0; i < sizeof(planted) / sizeof(planted[0]); i++) {
+        if (planted[i].needs_root && geteuid() != 0)
+            continue;
+        planted[i].plant(fixture.file);
+        assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status), -ENOENT);
+        temporary_remove(fixture.file);
+    }
+    assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status), -ENOENT);
+    gproc_place_release(&fixture.directory);
+    for (size_t i = 0; i < ACCIDENTS; i++) {
+        fixture = fixture_open(state);
+        temporary_append_text(fixture.file, 1, "hello");
+        assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status), 0);
+        assert_int_equal(status.st_size, 17);
+        accidents[i].happen(state);
+        assert_int_equal(gproc_mailbox_find(&fixture.directory, PID, &status),
+                         accidents[i].has_mailbox ? 0 : -ENOENT);
+        if (accidents[i].has_mailbox)
+            assert_int_equal(status.st_size, 15);
+        gproc_place_release(&fixture.directory);
+        clean(state);
+    }
+}
+
 /* --- Appending ----------------------------------------------------------------------------------
  */
 
@@ -659,6 +881,11 @@ int main(void)
         TEMPORARY_TEST(test_clear_empties_and_remove_deletes),
         TEMPORARY_TEST(test_append_goes_where_the_path_leads_never_into_a_lost_directory),
         TEMPORARY_TEST(test_open_and_remove_follow_the_path_as_well),
+        TEMPORARY_TEST(test_mailbox_that_is_kept_is_fresh_and_may_be_used_for_all),
+        TEMPORARY_TEST(test_mailbox_that_is_kept_is_open_for_no_more_than_it_was_opened_for),
+        TEMPORARY_TEST(test_mailbox_that_was_kept_is_what_the_path_leads_to_by_now),
+        TEMPORARY_TEST(test_mailbox_is_kept_for_what_we_may_do_with_it),
+        TEMPORARY_TEST(test_mailbox_is_found_by_its_path_and_nothing_else_is),
         TEMPORARY_TEST(test_frames_are_those_of_the_protocol_one_after_the_other),
         TEMPORARY_TEST(test_append_goes_behind_what_others_appended_meanwhile),
         TEMPORARY_TEST(test_message_that_no_frame_can_hold_changes_nothing),

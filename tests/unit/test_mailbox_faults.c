@@ -246,6 +246,127 @@ static void test_stat_tells_the_mailbox_or_the_error(void **state)
     } while (fault_walk_next(&walk));
 }
 
+/* ---- A mailbox that is kept open */
+
+static int again(struct fixture *fixture, struct gproc_mailbox *mailbox, bool creates, int access)
+{
+    struct gproc_place *directory = &fixture->stage.gproc->mailboxes;
+
+    return creates ? gproc_mailbox_recreate(mailbox, directory, access, MODE, gproc_creator_self)
+                   : gproc_mailbox_reopen(mailbox, directory, access);
+}
+
+/* Kept, or kept and deleted since. */
+static void walk_again(struct fixture *fixture, bool creates, bool is_gone)
+{
+    struct fault_walk walk;
+
+    fault_walk_init(&walk);
+    do {
+        struct gproc_mailbox mailbox;
+        int result;
+
+        stage_set(&fixture->stage);
+        stage_put(&fixture->stage, old_text);
+        gproc_mailbox_init(&mailbox, STAGE_PID);
+        assert_int_equal(again(fixture, &mailbox, creates, O_WRONLY), 0);
+        if (is_gone) {
+            temporary_remove(fixture->stage.box);
+            if (!creates)
+                stage_put(&fixture->stage, old_text);
+        }
+        fault_walk_start(&walk);
+        result = again(fixture, &mailbox, creates, O_WRONLY);
+        fault_walk_stop(&walk);
+        fault_walk_judge(&walk, result, 0);
+        assert_int_equal(mailbox.fd >= 0, result >= 0);
+        if (result >= 0)
+            stage_expect(&fixture->stage, is_gone && creates ? NULL : old_text, NULL);
+        /* It may be tried again. */
+        assert_true(again(fixture, &mailbox, creates, O_WRONLY) >= 0);
+        gproc_mailbox_close(&mailbox);
+        stage_clear(&fixture->stage);
+    } while (fault_walk_next(&walk));
+}
+
+static void test_mailbox_that_was_kept_is_open_or_the_error_handed_up(void **state)
+{
+    struct fixture fixture = {0};
+
+    stage_init(&fixture.stage, *state);
+    for (int i = 0; i < 4; i++)
+        walk_again(&fixture, i % 2 != 0, i / 2 != 0);
+}
+
+static int count_opens(void *context, const char *name)
+{
+    struct fixture *fixture = context;
+
+    fixture->calls_count += strcmp(name, "openat") == 0;
+    return FAULT_NONE;
+}
+
+/* That is what it is kept for. One look at its path tells: where that cannot be looked at, or it was
+ * given another mode, it is opened anew. */
+static void test_mailbox_that_is_kept_is_not_opened_again(void **state)
+{
+    struct fixture fixture = {0};
+    struct gproc_mailbox mailbox;
+
+    stage_init(&fixture.stage, *state);
+    stage_set(&fixture.stage);
+    stage_put(&fixture.stage, old_text);
+    gproc_mailbox_init(&mailbox, STAGE_PID);
+    for (unsigned opens_count = 1; opens_count <= 2; opens_count++) {
+        fault_start(count_opens, &fixture);
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(again(&fixture, &mailbox, i % 2 != 0, i / 2 ? O_RDONLY : O_WRONLY), 0);
+        fault_stop();
+        assert_int_equal(fixture.calls_count, opens_count);
+        assert_int_equal(chmod(fixture.stage.box, 0640), 0);
+    }
+    assert_int_equal(again(&fixture, &mailbox, false, O_RDWR), 0);
+    fault_calls("lstat", 1, 1, -ENOTDIR);
+    assert_int_equal(again(&fixture, &mailbox, false, O_RDWR), 0);
+    fault_stop();
+    gproc_mailbox_close(&mailbox);
+    stage_clear(&fixture.stage);
+}
+
+/* Refused for reading and writing it is opened for what is wanted; whatever else is wrong stays so. */
+static void test_mailbox_is_opened_for_less_where_all_is_refused(void **state)
+{
+    static const struct {
+        int error;
+        bool is_refusal;
+    } rows[] = {{-EACCES, true}, {-EPERM, true}, {-EROFS, true}, {-EMFILE, false}, {-EIO, false}};
+    struct fixture fixture = {0};
+    struct gproc_mailbox mailbox;
+
+    stage_init(&fixture.stage, *state);
+    stage_set(&fixture.stage);
+    stage_put(&fixture.stage, old_text);
+    for (size_t i = 0; i < 6 * sizeof(rows) / sizeof(rows[0]); i++) {
+        const bool creates = i % 2 != 0;
+        const int access = (int)(i / 2 % 3);
+        const bool does = rows[i / 6].is_refusal && access != O_RDWR;
+
+        gproc_mailbox_init(&mailbox, STAGE_PID);
+        fault_calls("openat", 1, 1, rows[i / 6].error);
+        assert_int_equal(again(&fixture, &mailbox, creates, access), does ? 0 : rows[i / 6].error);
+        fault_calls("openat", 1, 2, rows[i / 6].error);
+        assert_int_equal(mailbox.fd >= 0, does);
+        if (does) {
+            assert_int_equal(mailbox.access, access);
+            assert_int_equal(again(&fixture, &mailbox, creates, access), 0);
+        }
+        fault_stop();
+        gproc_mailbox_close(&mailbox);
+    }
+    stage_expect(&fixture.stage, old_text, NULL);
+    stage_clear(&fixture.stage);
+}
+
 /* ---- What is no mailbox */
 
 static void test_what_is_no_mailbox_is_none_in_a_directory_that_was_replaced(void **state)
@@ -461,6 +582,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEMPORARY_TEST(test_open_has_it_open_or_hands_up_the_error),
         TEMPORARY_TEST(test_create_has_it_open_or_hands_up_the_error),
+        TEMPORARY_TEST(test_mailbox_that_was_kept_is_open_or_the_error_handed_up),
+        TEMPORARY_TEST(test_mailbox_that_is_kept_is_not_opened_again),
+        TEMPORARY_TEST(test_mailbox_is_opened_for_less_where_all_is_refused),
         TEMPORARY_TEST(test_append_leaves_a_whole_frame_or_none),
         TEMPORARY_TEST(test_append_goes_on_after_a_signal_and_after_a_part),
         TEMPORARY_TEST(test_append_that_gets_nowhere_is_given_up),

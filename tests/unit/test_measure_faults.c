@@ -102,6 +102,34 @@ static void test_mailbox_that_is_unchanged_is_not_opened(void **state)
     stage_clear(&stage);
 }
 
+/* Nor is one that is open already, by whoever keeps it. */
+static void test_mailbox_that_is_kept_is_not_opened_again(void **state)
+{
+    struct gproc_measure measure;
+    struct gproc_mailbox kept;
+    struct stat status;
+    struct stage stage;
+
+    stage_init(&stage, *state);
+    stage_set(&stage);
+    stage_put(&stage, "first");
+    assert_int_equal(gproc_mailbox_open(&kept, &stage.gproc->mailboxes, STAGE_PID, O_RDONLY), 0);
+    gproc_measure_init(&measure);
+    fault_calls("openat", 1, 100, -EMFILE);
+    assert_int_equal(gproc_measure_update(&measure, &stage.gproc->mailboxes, &kept, NULL, &status),
+                     0);
+    expect_measure(&measure, 1, 5);
+    temporary_remove(stage.box);
+    stage_put(&stage, "first");
+    /* Another one, of as many bytes. */
+    assert_int_equal(gproc_measure_update(&measure, &stage.gproc->mailboxes, &kept, NULL, &status),
+                     -EMFILE);
+    fault_stop();
+    expect_measure(&measure, 0, 0);
+    gproc_mailbox_close(&kept);
+    stage_clear(&stage);
+}
+
 static int empty_it(void *context, const char *name)
 {
     const struct stage *stage = context;
@@ -181,6 +209,7 @@ int main(void)
         TEMPORARY_TEST(test_measure_is_right_or_the_error_is_handed_up),
         TEMPORARY_TEST(test_mailbox_that_is_missing_is_an_empty_one),
         TEMPORARY_TEST(test_mailbox_that_is_unchanged_is_not_opened),
+        TEMPORARY_TEST(test_mailbox_that_is_kept_is_not_opened_again),
         TEMPORARY_TEST(test_mailbox_that_is_emptied_while_it_is_read_is_no_error),
         TEMPORARY_TEST(test_file_is_another_one_by_its_device_and_by_bytes_that_cannot_be_read),
     };

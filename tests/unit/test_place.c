@@ -292,6 +292,67 @@ static void test_renew_that_fails_leaves_all_as_it_was(void **state)
     gproc_place_release(&place);
 }
 
+static void test_stat_is_of_what_the_path_leads_to(void **state)
+{
+    const char *directory = temporary_path(*state, "place");
+    const char *file = temporary_path(*state, "place/7");
+    struct gproc_place place;
+    struct stat status;
+
+    assert_int_equal(gproc_place_init(&place, directory, 0777), 0);
+    assert_int_equal(gproc_place_stat(&place, "7", &status), -ENOENT);
+    temporary_write(file, "x", 1);
+    assert_int_equal(gproc_place_stat(&place, "7", &status), 0);
+    assert_int_equal(status.st_ino, status_of(file).st_ino);
+    assert_int_equal(status.st_size, 1);
+    temporary_remove(file);
+    assert_int_equal(symlink("nowhere", file), 0); /* itself, not what it points to */
+    assert_int_equal(gproc_place_stat(&place, "7", &status), 0);
+    assert_true(S_ISLNK(status.st_mode));
+    temporary_remove(directory);
+    assert_int_equal(gproc_place_stat(&place, "7", &status), -ENOENT);
+    temporary_write(directory, "x", 1);
+    assert_int_equal(gproc_place_stat(&place, "7", &status), -ENOENT);
+    gproc_place_release(&place);
+}
+
+static void test_identity_is_of_the_file_and_of_who_may_open_it(void **state)
+{
+    const char *file = temporary_path(*state, "file");
+    struct gproc_identity identity;
+    struct stat status;
+
+    temporary_write(file, "x", 1);
+    status = status_of(file);
+    identity = gproc_identity_of(&status);
+    assert_true(gproc_identity_is(&identity, &status));
+
+    temporary_append(file, "y", 1);
+    assert_int_equal(link(file, temporary_path(*state, "link")), 0);
+    status = status_of(file);
+    assert_true(gproc_identity_is(&identity, &status));
+
+    assert_int_equal(chmod(file, 0600), 0);
+    status = status_of(file);
+    assert_false(gproc_identity_is(&identity, &status));
+    identity = gproc_identity_of(&status);
+
+    /* What it takes another user, or another file system, to change. */
+    status.st_uid++;
+    assert_false(gproc_identity_is(&identity, &status));
+    status.st_uid--;
+    status.st_gid++;
+    assert_false(gproc_identity_is(&identity, &status));
+    status.st_gid--;
+    status.st_dev++;
+    assert_false(gproc_identity_is(&identity, &status));
+    status.st_dev--;
+    status.st_ino++;
+    assert_false(gproc_identity_is(&identity, &status));
+    status.st_ino--;
+    assert_true(gproc_identity_is(&identity, &status));
+}
+
 enum {
     RENEWALS_COUNT = 300,
 };
@@ -356,6 +417,8 @@ int main(void)
         TEMPORARY_TEST(test_names_refuses_what_makes_no_path),
         TEMPORARY_TEST(test_renew_finds_the_directory_that_the_path_leads_to_by_now),
         TEMPORARY_TEST(test_renew_that_fails_leaves_all_as_it_was),
+        TEMPORARY_TEST(test_stat_is_of_what_the_path_leads_to),
+        TEMPORARY_TEST(test_identity_is_of_the_file_and_of_who_may_open_it),
         TEMPORARY_TEST(test_descriptor_is_usable_while_another_thread_renews),
     };
 

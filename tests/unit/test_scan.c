@@ -423,43 +423,6 @@ static void test_error_of_pread_is_handed_on(void **state)
     }
 }
 
-/* A window, or the samples, that there is no memory for. With memory the scan goes on. */
-static void test_no_memory_is_an_error_and_the_scan_can_go_on(void **state)
-{
-    static const uint8_t frame[GPROC_FRAME_HEADER_BYTES] = {12};
-    const off_t size = INT64_MAX / 2;
-    const struct gproc_source file = {.fd = memfd_create("mailbox", MFD_CLOEXEC),
-                                      .size_bytes = size};
-    /* It is far shorter than it says, but no more is looked at. */
-    const struct gproc_source memory = {.data = frame, .fd = -1, .size_bytes = size};
-    struct gproc_scan scan;
-    struct gproc_message message;
-
-    (void)state;
-    assert_true(file.fd >= 0);
-    assert_int_equal(pwrite(file.fd, frame, sizeof(frame), 0), sizeof(frame));
-    gproc_scan_init(&scan, &file, 0);
-    scan.window.capacity_bytes = SIZE_MAX / 4;
-    assert_int_equal(gproc_scan_next(&scan, &message), -ENOMEM);
-    assert_int_equal(scan.position, 0);
-    scan.window.capacity_bytes = sizeof(frame);
-    assert_int_equal(gproc_scan_next(&scan, &message), 1);
-    gproc_scan_release(&scan);
-    assert_int_equal(close(file.fd), 0);
-
-    static const uint8_t damaged[2 * GPROC_FRAME_HEADER_BYTES] = {
-        12, [8] = 1, [GPROC_FRAME_HEADER_BYTES] = 12};
-    struct gproc_source source = memory;
-    source.data = damaged;
-    gproc_scan_init(&scan, &source, 0);
-    assert_int_equal(gproc_scan_next(&scan, &message), -ENOMEM);
-    assert_int_equal(scan.position, 0);
-    scan.source.size_bytes = sizeof(damaged);
-    assert_int_equal(gproc_scan_next(&scan, &message), 1);
-    assert_int_equal(message.frame_offset, GPROC_FRAME_HEADER_BYTES);
-    gproc_scan_release(&scan);
-}
-
 /* Good frames among damaged ones, long and short: what is looked for the quick way and what is not
  * must take turns, within the samples and beyond them. */
 static void test_short_frames_about_damage_in_memory(void **state)
@@ -547,7 +510,6 @@ int main(void)
         cmocka_unit_test(test_large_files_give_what_memory_gives),
         cmocka_unit_test(test_file_that_shrank_is_an_error_and_the_scan_can_go_on),
         cmocka_unit_test(test_error_of_pread_is_handed_on),
-        cmocka_unit_test(test_no_memory_is_an_error_and_the_scan_can_go_on),
         cmocka_unit_test(test_short_frames_about_damage_in_memory),
         cmocka_unit_test(test_source_read_reads_all_or_says_eio),
     };

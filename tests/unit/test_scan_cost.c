@@ -60,6 +60,12 @@ static bool under(const char *name)
     return tool != NULL && strcmp(tool, name) == 0;
 }
 
+/* Where each line costs many times what it does, less is enough. */
+static bool is_slow(void)
+{
+    return under("valgrind") || under("coverage");
+}
+
 /* Mailboxes made to be dear. */
 enum content {
     PERIOD_OF_LENGTHS, /* 0c 00 00 00 again and again: three offsets of four have a plausible length
@@ -271,7 +277,7 @@ static void test_one_damaged_frame_costs_no_more_than_its_surroundings(void **st
 static void test_reads_of_any_file_are_linear_in_its_size(void **state)
 {
     const size_t small = 1 << 20; /* several windows */
-    const size_t ratio = under("valgrind") ? 2 : 8;
+    const size_t ratio = is_slow() ? 2 : 8;
     const int fd = file_new("/tmp");
 
     (void)state;
@@ -323,9 +329,8 @@ static double best_seconds(enum content content, size_t size_bytes, double enoug
  */
 static void test_time_for_any_memory_is_linear_in_its_size(void **state)
 {
-    const bool is_slow = under("valgrind");
-    const size_t small = is_slow ? 1 << 16 : 1 << 20;
-    const size_t large = 16 * small + (is_slow ? 0 : 4 * (size_t)(1 << 20));
+    const size_t small = is_slow() ? 1 << 16 : 1 << 20;
+    const size_t large = 16 * small + (is_slow() ? 0 : 4 * (size_t)(1 << 20));
     double most = 0;
 
     (void)state;

@@ -256,12 +256,45 @@ static void test_more_is_left_than_a_length_can_say(void **state)
     }
 }
 
+/* The same of what was summed: nothing is beyond it, and what is good is near. */
+static void test_more_is_summed_than_a_length_can_say(void **state)
+{
+    static const uint8_t bytes[64] = {[0] = GPROC_FRAME_HEADER_BYTES};
+    const uint32_t samples[3] = {0, GPROC_FRAME_HEADER_BYTES, GPROC_FRAME_HEADER_BYTES};
+    const struct gproc_sieve_load load = {
+        .bytes = bytes,
+        .bytes_count = sizeof(bytes),
+        .count = sizeof(bytes) - GPROC_FRAME_HEADER_BYTES,
+        .left = (off_t)1 << 40,
+        .samples = samples,
+        .summed_bytes = (off_t)1 << 40,
+    };
+    size_t count;
+    const struct gproc_sieve_form *forms = gproc_sieve_forms(&count);
+    static struct gproc_sieve sieve;
+
+    (void)state;
+    for (size_t i = 0; i < count; i++) {
+        if (forms[i].is_usable()) {
+            gproc_sieve_choose(&forms[i]);
+            gproc_sieve(&load, &sieve);
+            assert_int_equal(sieve.too_long, SIZE_MAX);
+            assert_int_equal(sieve.decided_count, load.count);
+            assert_int_equal(sieve.near_count, 1);
+            assert_int_equal(sieve.offsets[0], 0);
+            assert_int_equal(sieve.ends[0], GPROC_FRAME_HEADER_BYTES);
+            assert_int_equal(sieve.sums[0], GPROC_FRAME_HEADER_BYTES);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms_find_what_one_offset_after_the_other_finds),
         cmocka_unit_test(test_ends_that_move_on_are_judged_for_good),
         cmocka_unit_test(test_more_is_left_than_a_length_can_say),
+        cmocka_unit_test(test_more_is_summed_than_a_length_can_say),
         cmocka_unit_test(test_samples_that_begin_or_end_within_a_step_are_enough),
     };
 

@@ -173,6 +173,7 @@ struct others {
     struct stage *stage;
     struct gproc_store *store;
     unsigned calls_count;
+    unsigned locks_count;
 };
 
 static int delete_lock(void *context, const char *name)
@@ -442,6 +443,164 @@ static void test_failures_are_told_from_what_is_not_ours(void **state)
     }
 }
 
+/* What fails beside the renaming with flags; and what adopting then returns. */
+struct without_flags {
+    const char *call; /* NULL: nothing */
+    unsigned which;
+    int error;
+    int result;
+    unsigned calls_count;
+};
+
+static int refuse_flags(void *context, const char *name)
+{
+    struct without_flags *without = context;
+
+    if (strcmp(name, "renameat2") == 0)
+        return -EINVAL;
+    if (without->call == NULL || strcmp(name, without->call) != 0)
+        return FAULT_NONE;
+    return ++without->calls_count == without->which ? without->error : FAULT_NONE;
+}
+
+/* Adopts where renaming over nothing is not to be had, as on NFS. */
+static int adopt_without_flags(struct gproc_store *store, struct without_flags *without)
+{
+    int result;
+
+    fault_start(refuse_flags, without);
+    result = gproc_store_adopt(store);
+    fault_stop();
+    return result;
+}
+
+static void test_segments_are_adopted_where_renaming_knows_no_flags(void **state)
+{
+    struct gproc_store store;
+    struct stage stage;
+
+    stage_init(&stage, *state);
+    stage_set(&stage);
+    leave(&stage);
+    assert_int_equal(gproc_store_open(&store, place_of(&stage)), 0);
+    assert_int_equal(adopt_without_flags(&store, &(struct without_flags){0}), 3);
+    assert_int_equal(segments_count(&store), 3);
+    assert_int_equal(temporary_count(common_of(&stage)), 1);
+    gproc_store_close(&store);
+    stage_clear(&stage);
+}
+
+/* With flags and without: what is ours stays, and what has its name stays where it is. */
+static void test_segment_is_adopted_over_none_that_is_there(void **state)
+{
+    struct stage stage;
+
+    stage_init(&stage, *state);
+    for (int flags = 0; flags < 2; flags++) {
+        const char *ours, *theirs;
+        struct gproc_store dead, store;
+
+        stage_set(&stage);
+        assert_int_equal(gproc_store_open(&dead, place_of(&stage)), 0);
+        theirs = temporary_path(*state, "parent/gproc/.gprocfs/%s/7.%020d", dead.name, 5);
+        temporary_write(theirs, "theirs", 6);
+        put_segment(&dead, STAGE_PID);
+        die(&dead);
+        assert_int_equal(gproc_store_open(&store, place_of(&stage)), 0);
+        ours = temporary_path(*state, "parent/gproc/.gprocfs/%s/7.%020d", store.name, 5);
+        temporary_write(ours, "ours", 4);
+        assert_int_equal(flags ? gproc_store_adopt(&store)
+                               : adopt_without_flags(&store, &(struct without_flags){0}),
+                         1);
+        temporary_expect(ours, "ours", 4);
+        temporary_expect(theirs, "theirs", 6);
+        assert_int_equal(segments_count(&store), 2);
+        gproc_store_close(&store);
+        stage_clear(&stage);
+    }
+}
+
+/* Whether something is there cannot be told, or it cannot be moved: as with flags. */
+static void test_failures_are_told_where_renaming_knows_no_flags_too(void **state)
+{
+    static const struct without_flags rows[] = {
+        /* The first fstatat is of the segment that was left, the second of what is to be none. */
+        {.call = "fstatat", .which = 2, .error = -EIO, .result = -EIO},
+        {.call = "fstatat", .which = 2, .error = -EACCES, .result = 2},
+        {.call = "renameat", .which = 1, .error = -EIO, .result = -EIO},
+        {.call = "renameat", .which = 1, .error = -EPERM, .result = 2},
+    };
+    struct stage stage;
+
+    stage_init(&stage, *state);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct without_flags without = rows[i];
+        struct gproc_store store;
+
+        stage_set(&stage);
+        leave(&stage);
+        assert_int_equal(gproc_store_open(&store, place_of(&stage)), 0);
+        assert_int_equal(adopt_without_flags(&store, &without), rows[i].result);
+        assert_true(gproc_store_adopt(&store) > 0);
+        assert_int_equal(segments_count(&store), 3);
+        gproc_store_close(&store);
+        stage_clear(&stage);
+    }
+}
+
+/* The descriptors of this process that a lock file is open at. */
+static unsigned locks_open_count(void)
+{
+    unsigned count = 0;
+    char path[64], target[PATH_MAX];
+
+    for (int fd = 0; fd < 256; fd++) {
+        ssize_t length;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = '\0';
+        count += strstr(target, "/.gprocfs/") != NULL && strstr(target, "/lock") != NULL;
+    }
+    return count;
+}
+
+/* NFS keeps a name for a file that is open, and a directory that has one cannot be removed. */
+static int look_for_open_locks(void *context, const char *name)
+{
+    struct others *others = context;
+
+    /* The lock's name goes first, then its directory. */
+    if (strcmp(name, "unlinkat") == 0 && others->calls_count++ % 3 == 1)
+        assert_int_equal(locks_open_count(), others->locks_count);
+    return FAULT_NONE;
+}
+
+static void test_lock_is_closed_before_its_directory_goes(void **state)
+{
+    struct gproc_store dead, store;
+    struct stage stage;
+    struct others others = {.stage = &stage, .store = &store};
+
+    stage_init(&stage, *state);
+    stage_set(&stage);
+    assert_int_equal(gproc_store_open(&dead, place_of(&stage)), 0);
+    put_segment(&dead, STAGE_PID);
+    die(&dead);
+    assert_int_equal(gproc_store_open(&store, place_of(&stage)), 0);
+    others.locks_count = 1; /* our own */
+    fault_start(look_for_open_locks, &others);
+    assert_int_equal(gproc_store_adopt(&store), 1);
+    fault_stop();
+    assert_int_equal(others.calls_count, 2);
+    others.locks_count = others.calls_count = 0;
+    fault_start(look_for_open_locks, &others);
+    gproc_store_close(&store);
+    fault_stop();
+    assert_int_equal(others.calls_count, 3);
+    stage_clear(&stage);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +618,10 @@ int main(void)
         TEMPORARY_TEST(test_segments_are_listed_all_or_the_error_is_handed_up),
         TEMPORARY_TEST(test_all_segments_are_adopted_or_the_error_is_handed_up),
         TEMPORARY_TEST(test_failures_are_told_from_what_is_not_ours),
+        TEMPORARY_TEST(test_segments_are_adopted_where_renaming_knows_no_flags),
+        TEMPORARY_TEST(test_segment_is_adopted_over_none_that_is_there),
+        TEMPORARY_TEST(test_failures_are_told_where_renaming_knows_no_flags_too),
+        TEMPORARY_TEST(test_lock_is_closed_before_its_directory_goes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,8 +6,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <errno.h>
-
 #include "mailboxes.h"
 #include "sums.h"
 
@@ -66,23 +64,10 @@ static void test_samples_are_the_same_however_bytes_come(void **state)
     gproc_sums_release(&sums);
 }
 
-static void test_more_than_memory_is_an_error_and_nothing_has_changed(void **state)
-{
-    struct gproc_sums sums = {0};
-
-    (void)state;
-    assert_int_equal(gproc_sums_begin(&sums, 5, 0, INT64_MAX), -ENOMEM);
-    assert_null(sums.samples);
-    assert_int_equal(sums.begin, 0);
-    assert_int_equal(gproc_sums_begin(&sums, 5, 0, 100), 0);
-    gproc_sums_release(&sums);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples_are_the_same_however_bytes_come),
-        cmocka_unit_test(test_more_than_memory_is_an_error_and_nothing_has_changed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

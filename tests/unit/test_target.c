@@ -107,6 +107,21 @@ static void what_cannot_be_sent_is_refused_before_anything_is_made(void **state)
     gproc_target_close(target);
 }
 
+/* What is in the way of the mailbox stays, and is no reason to keep the lock. */
+static void what_is_no_mailbox_is_refused_and_the_lock_given_back(void **state)
+{
+    struct scratch *scratch = *state;
+    struct gproc_target *target = open_target(scratch);
+
+    assert_int_equal(mkdir(scratch_box(scratch, BOX), 0777), 0);
+    assert_int_equal(send_text(target, "one"), -EEXIST);
+    close(scratch_lock(scratch, BOX));
+    assert_int_equal(rmdir(scratch_box(scratch, BOX)), 0);
+    assert_int_equal(send_text(target, "two"), 0);
+    assert_waiting(scratch, "815:two|");
+    gproc_target_close(target);
+}
+
 static void between_messages_the_lock_is_everybodys(void **state)
 {
     struct scratch *scratch = *state;
@@ -259,7 +274,12 @@ static void after_a_fork_parent_and_child_have_a_lock_each(void **state)
         if (send_text(target, "two") != 0)
             _exit(2);
         same = syscall(SYS_kcmp, getppid(), getpid(), KCMP_FILE, parents, lock_descriptor(scratch));
-        _exit(same == 0 ? 1 : 0); /* -1: the kernel does not say */
+        if (same == 0) /* -1: the kernel does not say */
+            _exit(1);
+        gproc_target_close(target);
+        gproc_close(scratch->gproc);
+        free(scratch);
+        exit(0); /* not _exit(2), so that what was run counts */
     }
     assert_int_equal(process_wait(child, SCRATCH_DEADLINE_MS), 0);
     assert_int_equal(send_text(target, "three"), 0);
@@ -274,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(many_messages_cost_two_descriptors_until_it_is_closed),
         TEST(what_cannot_be_sent_is_refused_before_anything_is_made),
+        TEST(what_is_no_mailbox_is_refused_and_the_lock_given_back),
         TEST(between_messages_the_lock_is_everybodys),
         cmocka_unit_test(files_that_vanish_or_change_are_found_or_made_anew),
         TEST(after_a_fork_parent_and_child_have_a_lock_each),

@@ -44,12 +44,9 @@ static void test_allocates_no_more_than_is_left(void **state)
 
 static void test_error_leaves_it_empty(void **state)
 {
-    struct gproc_window window = {.capacity_bytes = SIZE_MAX / 4};
+    struct gproc_window window = {.capacity_bytes = 4};
 
     (void)state;
-    assert_int_equal(gproc_window_load(&window, &source, 0, 10, INT64_MAX), -ENOMEM);
-    assert_null(window.bytes);
-    window.capacity_bytes = 4;
     assert_int_equal(gproc_window_load(&window, &source, 0, 4, 10), 0);
     assert_int_equal(gproc_window_load(&window, &source, 8, 4, 10), -EIO);
     assert_int_equal(gproc_window_holds(&window, 0), 0);
