@@ -66,6 +66,7 @@ struct handle {
 
     pthread_mutex_t mutex;
     struct collected collected;
+    uint64_t sent_bytes; /* by those that do not collect; protected by the mutex */
 
     /* His who is at work on the box. */
     off_t position; /* where a reader that goes on reads next */

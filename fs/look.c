@@ -326,6 +326,9 @@ static int change_size(struct gprocfs *fs, fuse_req_t req, struct tree_node node
 
     if (handle != NULL && handle->collects)
         return send_resize(handle, req, size_bytes);
+    /* rsync --inplace cuts a file to what it has written to it. */
+    if (handle != NULL && send_has_sent(handle, size_bytes))
+        return 0;
     if (size_bytes != 0)
         return -EINVAL;
     if (box_job(fs, req, node, answer_clear, &job)) {

@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "access.h"
 #include "gprocfs.h"
@@ -71,13 +73,15 @@ static void op_init(void *userdata, struct fuse_conn_info *connection)
         ~(unsigned int)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
-/* What is called `name` in the directory `parent`, if it exists: 0 or -ENOENT. */
+/* What is called `name` in the directory `parent`, if it exists: 0, -ENOENT or -ENAMETOOLONG. */
 static int find_named(fuse_ino_t parent, const char *name, struct tree_node *node)
 {
     bool is_root;
 
     if (!tree_find(parent, node) || !tree_is_directory(*node))
         return -ENOENT;
+    if (strlen(name) > NAME_MAX)
+        return -ENAMETOOLONG;
     is_root = node->view == TREE_MAILBOX;
     if (is_root && tree_view_named(name, &node->view))
         return 0;
@@ -87,9 +91,10 @@ static int find_named(fuse_ino_t parent, const char *name, struct tree_node *nod
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct tree_node node;
+    int result = find_named(parent, name, &node);
 
-    if (find_named(parent, name, &node) < 0)
-        (void)reply_no(req, -ENOENT); /* everybody asks for names that are not there */
+    if (result < 0)
+        (void)reply_no(req, result); /* everybody asks for names that are not there */
     else
         look_up(fs_of(req), req, node);
 }

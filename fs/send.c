@@ -198,7 +198,12 @@ static enum job_result append(struct job *job)
     }
     if (result == 0)
         note_sent(job);
-    else
+    if (result == 0 && !job->handle->collects) {
+        (void)pthread_mutex_lock(&job->handle->mutex);
+        job->handle->sent_bytes += job->size_bytes;
+        (void)pthread_mutex_unlock(&job->handle->mutex);
+    }
+    if (result < 0)
         log_mailbox(job->box->pid, "cannot send", result);
     if (result < 0 && (size_t)job->reply_size < job->size_bytes && job->reply_size > 0) {
         (void)pthread_mutex_lock(&job->handle->mutex);
@@ -331,6 +336,16 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
         (void)reply_error(req, result); /* the writer may be gone: so is its message then */
     else
         (void)fuse_reply_write(req, size_bytes);
+}
+
+bool send_has_sent(struct handle *handle, off_t size_bytes)
+{
+    bool has;
+
+    (void)pthread_mutex_lock(&handle->mutex);
+    has = size_bytes > 0 && handle->sent_bytes == (uint64_t)size_bytes;
+    (void)pthread_mutex_unlock(&handle->mutex);
+    return has;
 }
 
 /* Whether somebody who was killed has written some of it. Who has only a copy of the descriptor has

@@ -32,6 +32,9 @@ void send_flush(struct handle *handle, fuse_req_t req, bool syncs);
  * nothing. */
 int send_resize(struct handle *handle, fuse_req_t req, off_t size_bytes);
 
+/* Whether exactly so much has been sent by a handle that does not collect. */
+bool send_has_sent(struct handle *handle, off_t size_bytes);
+
 /* Throws away what has been collected. */
 void send_forget(struct handle *handle);
 

@@ -376,6 +376,22 @@ static void truncate_to_another_size_is_refused(void **state)
     behind_expect_frame(mount, BOX, 1, "hello", 5);
 }
 
+/* As rsync --inplace does when it is done. */
+static void what_was_sent_at_once_may_be_cut_to_its_own_size(void **state)
+{
+    struct mount *mount = mount_of(state);
+    int fd = through_open(mount, BOX, O_WRONLY | O_CREAT | O_CLOEXEC);
+
+    through_write_once(fd, "hello", 5);
+    through_write_once(fd, "you", 3);
+    assert_success(ftruncate(fd, 8));
+    assert_errno(ftruncate(fd, 7), EINVAL);
+    behind_expect_texts(mount, BOX, "hello", "you", NULL);
+    assert_success(ftruncate(fd, 0));
+    behind_expect_texts(mount, BOX, NULL);
+    assert_success(close(fd));
+}
+
 static void chmod_chown_and_touch_act_on_the_file(void **state)
 {
     static const struct timespec times[2] = {{1000000001, 123456789}, {1234567891, 987654321}};
@@ -467,9 +483,11 @@ static void name_that_is_too_long_is_refused(void **state)
 
     memset(name, '1', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
-    assert_int_equal(open(mount_path(mount, "%s/%s", mount->mnt, name), THROUGH_REPLACE, 0666), -1);
+    assert_errno(open(mount_path(mount, "%s/%s", mount->mnt, name), THROUGH_REPLACE, 0666),
+                 ENAMETOOLONG);
+    assert_errno(access(mount_path(mount, "%s/%s", mount->mnt, name), F_OK), ENAMETOOLONG);
     name[NAME_MAX] = '\0';
-    assert_int_equal(open(mount_path(mount, "%s/%s", mount->mnt, name), THROUGH_REPLACE, 0666), -1);
+    assert_errno(open(mount_path(mount, "%s/%s", mount->mnt, name), THROUGH_REPLACE, 0666), EINVAL);
 }
 
 static void missing_mailbox_is_enoent(void **state)
@@ -805,6 +823,7 @@ int main(void)
         MOUNT_TEST(rm_removes_what_is_in_flight_too),
         MOUNT_TEST(truncate_to_nothing_clears),
         MOUNT_TEST(truncate_to_another_size_is_refused),
+        MOUNT_TEST(what_was_sent_at_once_may_be_cut_to_its_own_size),
         MOUNT_TEST(chmod_chown_and_touch_act_on_the_file),
         MOUNT_TEST(touch_makes_an_empty_mailbox),
         MOUNT_TEST(exclusive_creation_makes_one_and_refuses_a_second),
