@@ -43,6 +43,7 @@ INSTALL      ?= install
 LDCONFIG     ?= ldconfig
 BUILD        ?= build
 SECONDS      ?= 60
+KILL_EVERY   ?= 60
 
 # V=1 shows the commands. WERROR=1 makes warnings errors. SAN=address,undefined or SAN=thread sanitizes.
 V      ?=
@@ -75,8 +76,9 @@ MOUNT_SRC   := $(wildcard tests/mount/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 MODEL_SRC   := $(wildcard tests/model/*.c)
 BENCH_SRC   := $(wildcard tests/bench/*.c)
+SOAK_SRC    := $(wildcard tests/soak/*.c)
 ALL_SRC     := $(LIB_SRC) $(EXAMPLE_SRC) $(FS_SRC) $(SUPPORT_SRC) $(UNIT_SRC) $(MOUNT_SRC) \
-               $(FUZZ_SRC) $(MODEL_SRC) $(BENCH_SRC)
+               $(FUZZ_SRC) $(MODEL_SRC) $(BENCH_SRC) $(SOAK_SRC)
 HEADERS     := $(wildcard lib/*.h lib/examples/*.h fs/*.h tests/*/*.h)
 # What the shells run but zsh, which shellcheck does not know; one is for python3.
 SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian scripts/check-format,$(wildcard scripts/*)) \
@@ -118,6 +120,7 @@ EMPTYFS     := $(call programs_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
 BENCH       := $(call programs_of,$(filter %/bench.c,$(BENCH_SRC)))
 EMPTYFS_OBJ := $(call objects_of,$(filter %/emptyfs.c,$(BENCH_SRC)))
 BENCH_OBJ   := $(filter-out $(EMPTYFS_OBJ),$(call objects_of,$(BENCH_SRC)))
+SOAK        := $(call programs_of,$(filter %/soak.c,$(SOAK_SRC)))
 
 # --- flags ------------------------------------------------------------------------------------------
 # CFLAGS, CPPFLAGS, LDFLAGS and LDLIBS are the user's; what the sources need is added to them.
@@ -163,7 +166,7 @@ TEST_CFLAGS = -fPIE -Ilib -Itests/support -Itests/model $(CMOCKA_CFLAGS)
 .PHONY: all library daemon examples tests unit-tests mount-tests objects check check-unit check-mount \
         check-memory lint lint-compile lint-format lint-tidy lint-cppcheck lint-scripts \
         model fuzz fuzzers fuzz-programs coverage coverage-run coverage-unit coverage-unit-run bench \
-        install uninstall deb clean help FORCE
+        soak install uninstall deb clean help FORCE
 
 all: library daemon examples
 
@@ -185,6 +188,7 @@ help:
 	@echo 'make coverage   which lines and branches of lib/ and fs/ the tests run (gcc, gcov);'
 	@echo '                make coverage-unit: of lib/, the unit tests alone'
 	@echo 'make bench      measure; the table is in build/bench.txt, too (under three minutes)'
+	@echo 'make soak       mixed load for SECONDS= (60), the daemon killed every KILL_EVERY= (60) seconds'
 	@echo 'make install    to PREFIX= (/usr/local) below DESTDIR= (/); make uninstall takes it away.'
 	@echo '                BINDIR=, SBINDIR=, LIBDIR=, INCLUDEDIR=, DATADIR=, MANDIR=, or as bindir= ...'
 	@echo 'make deb        a package for Debian and Ubuntu: build/gprocfs_VERSION_ARCH.deb'
@@ -287,6 +291,9 @@ $(MODEL): $(filter %/model.o,$(MODEL_OBJ)) $(MODEL_PARTS) $(SUPPORT) $(STATIC_LI
 $(BENCH): $(BENCH_OBJ) $(SUPPORT) $(STATIC_LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) -lrt)
+$(SOAK): $(call objects_of,$(SOAK_SRC)) $(SUPPORT) $(STATIC_LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS))
 $(EMPTYFS): $(EMPTYFS_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(call link,$(FUSE_LIBS))
@@ -376,6 +383,12 @@ coverage-unit-run: unit-tests
 bench: $(BENCH) $(EMPTYFS) all
 	@$(if $(BENCH),GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) $(BENCH) $(OUT)/bench.txt && \
 	    echo && echo 'this is in $(OUT)/bench.txt',echo 'nothing to measure')
+
+# The last report of an hour is in tests/soak/report.txt.
+soak: $(SOAK) all
+	@GPROCFS=$(call shell_quoted,$(CURDIR)/$(DAEMON)) GPROC_TEST_TOOL=$(call shell_quoted,$(or $(SAN),none)) \
+	    $(SOAK) -k $(KILL_EVERY) -s $(SECONDS) $(OUT)/soak.txt; status=$$?; \
+	    echo 'the report is in $(OUT)/soak.txt'; exit $$status
 
 # --- installation -----------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ test|ssh, sftp, ssh-keygen|command ssh sftp ssh-keygen|openssh-client|openssh-cl
 test|sshd|command sshd|openssh-server|-|openssh|openssh-server
 test|sshfs|command sshfs|sshfs|fuse-sshfs|sshfs|sshfs
 test|rsync|command rsync|rsync|rsync|rsync|rsync
+test|socat|command socat|socat|socat|socat|socat
+test|vim|either vim vim.tiny|vim-tiny|vim-enhanced|vim|vim
+test|inotifywait|command inotifywait|inotify-tools|inotify-tools|inotify-tools|inotify-tools
 test|mandoc|command mandoc|mandoc|mandoc|-|mandoc
 test|lintian|command lintian|lintian|-|-|-
 test|debootstrap, systemd-nspawn|command debootstrap systemd-nspawn|debootstrap systemd-container|-|-|-
@@ -59,6 +62,14 @@ needs_command()
     for needs_name; do
         (PATH=$PATH:/usr/sbin:/sbin && command -v "$needs_name") >/dev/null 2>&1 || return 1
     done
+}
+
+needs_either()
+{
+    for needs_one; do
+        needs_command "$needs_one" && return
+    done
+    return 1
 }
 
 needs_package()

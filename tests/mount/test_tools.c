@@ -287,16 +287,6 @@ static void process_is_sent_to_and_answers(void **state)
 
 /* --- Those that look -------------------------------------------------------------------------- */
 
-/* False, and says so, where there is none. */
-static bool has_tool(const char *name)
-{
-    bool has = process_has(name);
-
-    if (!has)
-        print_message("not tried: there is no %s\n", name);
-    return has;
-}
-
 static void send_two(struct mount *mount)
 {
     behind_expect_sent(mount, BOX, 1, "one\n");
@@ -311,8 +301,7 @@ static void busybox_receives_looks_and_follows(void **state)
                                "kill $t; wait $t; cat out";
     struct mount *mount = mount_of(state);
 
-    if (!has_tool("busybox"))
-        skip();
+    through_need("busybox");
     send_two(mount);
     through_expect_run(mount, "sh", "one\ntwo\n", "busybox cat $M/.peek/4711");
     through_expect_run(mount, "sh", "two\n", "busybox tail -n 1 $M/.peek/4711");
@@ -332,8 +321,7 @@ static void rsync_of_what_is_looked_at_takes_nothing(void **state)
 {
     struct mount *mount = mount_of(state);
 
-    if (!has_tool("rsync"))
-        skip();
+    through_need("rsync");
     send_two(mount);
     behind_expect_sent(mount, BOX + 1, 1, "other\n");
     for (int i = 0; i < 2; i++) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "behind.h"
+#include "envelope.h"
 
 enum {
     READ_BYTES = 1 << 20,
@@ -161,20 +162,16 @@ void ledger_see(struct ledger *ledger, int box, const uint8_t *payload, size_t p
 static void see_envelopes(struct ledger *ledger, int box, const char *bytes, size_t size_bytes,
                           bool afterwards)
 {
-    while (size_bytes > 0) {
-        const char *end = memchr(bytes, '\n', size_bytes);
-        size_t head_bytes = end != NULL ? (size_t)(end - bytes) + 1 : 0;
-        size_t payload_bytes = 0;
+    struct behind_message message;
+    ssize_t took;
 
-        if (end == NULL || sscanf(bytes, "%*d %zu", &payload_bytes) != 1 ||
-            payload_bytes > size_bytes - head_bytes) {
-            ledger->strange++;
-            return;
-        }
-        ledger_see(ledger, box, (const uint8_t *)bytes + head_bytes, payload_bytes, afterwards);
-        bytes += head_bytes + payload_bytes;
-        size_bytes -= head_bytes + payload_bytes;
+    while ((took = envelope_parse(bytes, size_bytes, &message)) > 0) {
+        ledger_see(ledger, box, message.payload, message.payload_bytes, afterwards);
+        bytes += took;
+        size_bytes -= (size_t)took;
     }
+    if (took < 0)
+        ledger->strange++;
 }
 
 int ledger_receive(struct ledger *ledger, struct mount *mount, const char *view, int box, int most,

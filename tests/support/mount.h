@@ -74,7 +74,8 @@ struct mount {
 
 /*
  * Whether anything can be mounted here. If not, says why and returns false, for the program to
- * exit with MOUNT_SKIPPED; where CI=true is set, exits with 1 instead.
+ * exit with MOUNT_SKIPPED; where CI=true is set, exits with 1 instead. From then on the program has
+ * four minutes, until the keepers step in; from the last call, where there are several.
  */
 bool mount_possible(void);
 

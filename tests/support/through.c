@@ -194,6 +194,14 @@ void through_expect_run(struct mount *mount, const char *shell, const char *outp
         output != NULL ? output : "(anything)", result.err);
 }
 
+void through_need(const char *command)
+{
+    if (process_has(command))
+        return;
+    print_message("not tried: there is no %s\n", command);
+    skip();
+}
+
 /* --- Those who wait -------------------------------------------------------------------------- */
 
 int64_t through_clock_ns(void)

@@ -85,6 +85,9 @@ struct process_result through_run_as(struct mount *mount, uid_t uid, const char 
 void through_expect_run(struct mount *mount, const char *shell, const char *output,
                         const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* Skips the test, and says so, where PATH has no such command. */
+void through_need(const char *command);
+
 /* What a child of the test came upon; it fills in what it likes. */
 struct through_answer {
     ssize_t result;
