@@ -550,7 +550,7 @@ static void put_back(void)
     size_t size_bytes;
 
     read_files(&before, true);
-    bytes = remains_bytes(&before, &size_bytes);
+    bytes = remains_frames(&before, &size_bytes); /* damage stays behind */
     require(world_return(&world) == 0, "not returned");
     require(gproc_inflight_is_empty(&world.inflight), "not all returned");
     temporary_expect(mailbox_path, bytes, size_bytes);

@@ -68,6 +68,15 @@ unsigned report_print_complaints(FILE *to, const struct crowd *crowd, unsigned f
 
 /* --- Before the table -------------------------------------------------------------------------- */
 
+/* What the daemon's allocator was told. */
+static void write_setting(FILE *to, const char *name)
+{
+    const char *value = getenv(name);
+
+    if (value != NULL)
+        fprintf(to, "The daemon ran with %s=%s.\n", name, value);
+}
+
 static void write_head(const struct report *report, FILE *to)
 {
     const char *what;
@@ -95,7 +104,11 @@ static void write_head(const struct report *report, FILE *to)
     fprintf(to,
             "\nA line is the time from one kill to the next; messages of that time. Seen twice is\n"
             "what was in hand at a kill. RSS, open descriptors and files in .gprocfs: some time\n"
-            "after it was mounted, and right before the kill.\n\n");
+            "after it was mounted, and right before the kill.\n");
+    /* Only what is so: who sets these himself measures something else. */
+    write_setting(to, "GLIBC_TUNABLES");
+    write_setting(to, "MALLOC_ARENA_MAX");
+    fputc('\n', to);
 }
 
 /* --- What was promised ------------------------------------------------------------------------- */

@@ -237,6 +237,23 @@ bool remains_has(const struct remains *remains, off_t offset, int32_t sender,
     return false;
 }
 
+uint8_t *remains_frames(const struct remains *remains, size_t *size_bytes)
+{
+    enum { FRAME_HEADER_BYTES = 12 };
+    uint8_t *bytes =
+        allocate(remains->messages_count * FRAME_HEADER_BYTES + remains->payload_bytes, 1);
+
+    *size_bytes = 0;
+    for (size_t i = 0; i < remains->messages_count; i++) {
+        const struct remains_message *message = &remains->messages[i];
+        size_t frame_bytes = FRAME_HEADER_BYTES + message->payload_bytes;
+
+        memcpy(bytes + *size_bytes, message->file->data + message->offset, frame_bytes);
+        *size_bytes += frame_bytes;
+    }
+    return bytes;
+}
+
 uint8_t *remains_bytes(const struct remains *remains, size_t *size_bytes)
 {
     uint8_t *bytes;

@@ -65,6 +65,9 @@ bool remains_is_void(const struct remains *remains, uint64_t serial);
 bool remains_has(const struct remains *remains, off_t offset, int32_t sender,
                  const uint8_t *payload, size_t payload_bytes);
 
+/* All messages, one frame after the other. Freed by the caller. */
+uint8_t *remains_frames(const struct remains *remains, size_t *size_bytes);
+
 /* All bytes that are not gone, one file after the other. Freed by the caller. */
 uint8_t *remains_bytes(const struct remains *remains, size_t *size_bytes);
 
