@@ -26,6 +26,7 @@ enum {
     BUSY_TICKS = 20,  /* without a moment of rest: one thread is too few */
     CALM_TICKS = 200, /* with all at rest: it is one too many */
     IDLE_TICKS = 100, /* without a request: it can be waited for */
+    LONG_TICKS = 5,   /* with the same work: whoever comes meanwhile need not wait for it */
 };
 
 /*
@@ -68,6 +69,7 @@ struct servers {
 /* The first thread's own. */
 struct watch {
     uint64_t requests_count; /* at the last tick */
+    int still_ticks;         /* nobody reads, and nothing has been read since the last one */
     int busy_ticks;
     int calm_ticks;
     int idle_ticks;
@@ -205,13 +207,20 @@ static bool is_running(pid_t tid)
     return after != NULL && strncmp(after, ") R", 3) == 0;
 }
 
-/* Whether all are at work and none gets on with it. Call with the mutex held. */
-static bool is_stuck(const struct servers *servers, const struct watch *watch)
+/*
+ * Whether all are at work and none gets on with it, or all have been for long (a gibibyte is copied).
+ * Call with the mutex held.
+ */
+static bool is_stuck(const struct servers *servers, struct watch *watch)
 {
     size_t i;
 
-    if (servers->reading_count > 0 || servers->requests_count != watch->requests_count)
+    if (servers->reading_count > 0 || servers->requests_count != watch->requests_count) {
+        watch->still_ticks = 0;
         return false;
+    }
+    if (++watch->still_ticks >= LONG_TICKS)
+        return true;
     for (i = 0; i < servers->threads_count; i++) {
         if (servers->threads[i].works && is_running(servers->threads[i].tid))
             return false; /* it waits for a processor, as any other would */
