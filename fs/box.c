@@ -463,34 +463,41 @@ void box_shun_base(struct box *box, pid_t thread)
     int64_t now_ms = keeper_now_ms();
 
     box->base_shunned_until_ms = now_ms + BASE_SHUNNED_MS;
-    box->told_until_ms = now_ms + TOLD_MS;
-    box->told[box->told_next] = thread;
-    box->told_next = (box->told_next + 1) % BOX_TOLD_COUNT;
+    if (box->told == NULL)
+        box->told = calloc(1, sizeof(*box->told));
+    if (box->told == NULL)
+        return; /* he comes in time, or is told again */
+    box->told->until_ms = now_ms + TOLD_MS;
+    box->told->threads[box->told->next] = thread;
+    box->told->next = (box->told->next + 1) % BOX_TOLD_COUNT;
 }
 
 bool box_expects_lookup(const struct box *box)
 {
-    return box->told_until_ms != 0 && keeper_now_ms() < box->told_until_ms;
+    return box->told != NULL && keeper_now_ms() < box->told->until_ms;
 }
 
 void box_has_come(struct box *box, pid_t thread)
 {
     size_t i;
 
-    for (i = 0; i < BOX_TOLD_COUNT; i++) {
-        if (box->told[i] == thread)
-            box->told[i] = 0;
+    for (i = 0; box->told != NULL && i < BOX_TOLD_COUNT; i++) {
+        if (box->told->threads[i] == thread)
+            box->told->threads[i] = 0;
     }
 }
 
 /* Call with the mutex held. */
 static bool was_told(const struct box *box, pid_t thread)
 {
+    bool told = false;
     size_t i;
 
-    for (i = 0; i < BOX_TOLD_COUNT && box->told[i] != thread; i++)
-        ;
-    return i < BOX_TOLD_COUNT && thread != 0; /* 0: of another pid namespace */
+    if (box->told == NULL || thread == 0) /* 0: of another pid namespace */
+        return false;
+    for (i = 0; i < BOX_TOLD_COUNT && !told; i++)
+        told = box->told->threads[i] == thread;
+    return told;
 }
 
 bool box_base_is_shunned(struct box *box, pid_t thread)

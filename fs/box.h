@@ -58,6 +58,13 @@ enum {
     BOX_TOLD_COUNT = 16,
 };
 
+/* The threads that were told to look the name up again, and have not opened it yet; see tree.h. */
+struct box_told {
+    pid_t threads[BOX_TOLD_COUNT]; /* or 0 */
+    size_t next;
+    int64_t until_ms;
+};
+
 struct box {
     pid_t pid;
     struct gprocfs *fs;
@@ -89,9 +96,7 @@ struct box {
     size_t base_clears_count;     /* requests to empty it through that node, which hold it, too */
     /* Somebody was told to look the name up again; see tree.h. */
     int64_t base_shunned_until_ms;
-    pid_t told[BOX_TOLD_COUNT]; /* the threads that were, and have not opened it yet; or 0 */
-    size_t told_next;
-    int64_t told_until_ms;
+    struct box_told *told;    /* owned; NULL: nobody ever was */
     int64_t held_since_ms;    /* while lock_is_held */
     unsigned int turns_count; /* jobs that were begun */
     /* Whom a lock file belongs to that has to be made while they wait. */

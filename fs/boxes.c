@@ -66,6 +66,7 @@ static void free_box(struct box *box)
     boxes_free_files(&box->fs->boxes, box->files);
     gproc_inflight_release(&box->inflight);
     free(box->measure);
+    free(box->told);
     (void)pthread_mutex_destroy(&box->mutex);
     free(box);
 }

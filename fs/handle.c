@@ -60,20 +60,44 @@ static int find_out_held(struct box *box, struct gproc_creator creator, pid_t th
     return -ESTALE;
 }
 
+static struct handle *allocate(bool writes)
+{
+    struct both {
+        struct handle handle;
+        struct outgoing outgoing;
+    } * both;
+    struct handle *handle = calloc(1, writes ? sizeof(*both) : sizeof(*handle));
+
+    if (handle == NULL || !writes)
+        return handle;
+    both = (struct both *)handle;
+    handle->outgoing = &both->outgoing;
+    (void)pthread_mutex_init(&handle->outgoing->mutex,
+                             NULL); /* without attributes it cannot fail */
+    return handle;
+}
+
+static void deallocate(struct handle *handle)
+{
+    if (handle->outgoing != NULL)
+        (void)pthread_mutex_destroy(&handle->outgoing->mutex);
+    free(handle);
+}
+
 int handle_new(struct box *box, struct tree_node node, int open_flags, pid_t thread,
                struct gproc_creator creator, struct access_grant grant, struct handle **handle)
 {
-    struct handle *made = calloc(1, sizeof(*made));
     int access = open_flags & O_ACCMODE;
+    bool writes = access == O_WRONLY || access == O_RDWR;
+    struct handle *made = allocate(writes);
     int result = 0;
 
     if (made == NULL)
         return -ENOMEM;
-    (void)pthread_mutex_init(&made->mutex, NULL); /* without attributes it cannot fail */
     made->box = box;
     made->view_flags = tree_view(node.view)->flags;
     made->reads = access == O_RDONLY || access == O_RDWR;
-    made->writes = access == O_WRONLY || access == O_RDWR;
+    made->writes = writes;
     /* cp, rsync and tar make a file that is missing with O_EXCL instead of O_TRUNC: it is new to
      * them in either case. */
     made->collects = made->writes &&
@@ -89,8 +113,7 @@ int handle_new(struct box *box, struct tree_node node, int open_flags, pid_t thr
     if (result == 0)
         result = enlist(made, node, thread);
     if (result < 0) {
-        (void)pthread_mutex_destroy(&made->mutex);
-        free(made);
+        deallocate(made);
         return result;
     }
     stats_add(&box->fs->stats, STATS_OPEN_FILES, 1);
@@ -120,8 +143,7 @@ void handle_free(struct handle *handle)
         picture_leave(handle->picture);
     send_forget(handle);
     stats_add(&box->fs->stats, STATS_OPEN_FILES, -1);
-    (void)pthread_mutex_destroy(&handle->mutex);
-    free(handle);
+    deallocate(handle);
     box_put(box);
 }
 

@@ -28,7 +28,7 @@ enum {
     HAND_ENVELOPE_BYTES = 40, /* "-2147483648 2147483635\n" and more */
 };
 
-/* What a handle has collected. Protected by the handle's mutex. */
+/* What a handle has collected. */
 struct collected {
     uint8_t *data; /* owned */
     size_t size_bytes;
@@ -39,6 +39,14 @@ struct collected {
     pid_t writer; /* of what was written last */
     int failure;  /* a write failed: nothing of this message is sent any more; or 0 */
     size_t whole_bytes; /* a write in pieces has this many bytes in all; 0: there is none */
+};
+
+/* What a handle that writes has besides: those that wait to receive are many. */
+struct outgoing {
+    pthread_mutex_t mutex;
+    /* Protected by mutex. */
+    struct collected collected;
+    uint64_t sent_bytes; /* where it does not collect */
 };
 
 /* A message that is being handed over. His who is at work on the box. */
@@ -64,9 +72,7 @@ struct handle {
     struct poller *poller;   /* or NULL */
     struct picture *picture; /* a share of it; NULL where there is none */
 
-    pthread_mutex_t mutex;
-    struct collected collected;
-    uint64_t sent_bytes; /* by those that do not collect; protected by the mutex */
+    struct outgoing *outgoing; /* part of the handle; NULL where it does not write */
 
     /* His who is at work on the box. */
     off_t position; /* where a reader that goes on reads next */

@@ -42,9 +42,11 @@ static void forget(struct gprocfs *fs, struct collected *collected)
 
 void send_forget(struct handle *handle)
 {
-    (void)pthread_mutex_lock(&handle->mutex);
-    forget(handle->box->fs, &handle->collected);
-    (void)pthread_mutex_unlock(&handle->mutex);
+    if (handle->outgoing == NULL)
+        return;
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
+    forget(handle->box->fs, &handle->outgoing->collected);
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
 }
 
 /*
@@ -121,12 +123,12 @@ static void spoil(const struct handle *handle, struct collected *collected, int 
 int send_resize(struct handle *handle, fuse_req_t req, off_t size_bytes)
 {
     pid_t sender = sender_of_thread(fuse_req_ctx(req)->pid);
-    struct collected *collected = &handle->collected;
+    struct collected *collected = &handle->outgoing->collected;
     int result;
 
     if (size_bytes < 0)
         return -EINVAL;
-    (void)pthread_mutex_lock(&handle->mutex);
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
     if ((size_t)size_bytes <= collected->begin) {
         forget(handle->box->fs, collected);
         collected->begin = (size_t)size_bytes;
@@ -136,7 +138,7 @@ int send_resize(struct handle *handle, fuse_req_t req, off_t size_bytes)
         result = resize(handle, collected, (size_t)size_bytes - collected->begin);
     if (result == 0 && collected->size_bytes > 0 && collected->sender == 0)
         collected->sender = sender;
-    (void)pthread_mutex_unlock(&handle->mutex);
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
     return result;
 }
 
@@ -199,16 +201,16 @@ static enum job_result append(struct job *job)
     if (result == 0)
         note_sent(job);
     if (result == 0 && !job->handle->collects) {
-        (void)pthread_mutex_lock(&job->handle->mutex);
-        job->handle->sent_bytes += job->size_bytes;
-        (void)pthread_mutex_unlock(&job->handle->mutex);
+        (void)pthread_mutex_lock(&job->handle->outgoing->mutex);
+        job->handle->outgoing->sent_bytes += job->size_bytes;
+        (void)pthread_mutex_unlock(&job->handle->outgoing->mutex);
     }
     if (result < 0)
         log_mailbox(job->box->pid, "cannot send", result);
     if (result < 0 && (size_t)job->reply_size < job->size_bytes && job->reply_size > 0) {
-        (void)pthread_mutex_lock(&job->handle->mutex);
-        job->handle->collected.failure = result;
-        (void)pthread_mutex_unlock(&job->handle->mutex);
+        (void)pthread_mutex_lock(&job->handle->outgoing->mutex);
+        job->handle->outgoing->collected.failure = result;
+        (void)pthread_mutex_unlock(&job->handle->outgoing->mutex);
     }
     /* A caller that was killed meanwhile cannot be told: its message is sent, as with any write(2).
      */
@@ -232,7 +234,7 @@ static struct job append_job(struct handle *handle, fuse_req_t req)
 /* Sends what has been collected: the job owns the bytes from now on. Call with the mutex held. */
 static void hand_over(struct handle *handle, struct job *job)
 {
-    struct collected *collected = &handle->collected;
+    struct collected *collected = &handle->outgoing->collected;
     size_t end = collected->begin + collected->size_bytes;
 
     job->data = collected->data;
@@ -252,7 +254,7 @@ static void hand_over(struct handle *handle, struct job *job)
 static int add_piece(struct handle *handle, struct job *job, const void *data, size_t size_bytes,
                      size_t whole_bytes)
 {
-    struct collected *collected = &handle->collected;
+    struct collected *collected = &handle->outgoing->collected;
     bool first = collected->size_bytes == 0;
     int result;
 
@@ -285,16 +287,17 @@ static void write_message(struct handle *handle, fuse_req_t req, const void *dat
     job.size_bytes = size_bytes;
     job.sender = sender_of_thread(thread);
     job.reply_size = (int)size_bytes;
-    (void)pthread_mutex_lock(&handle->mutex);
-    if (handle->collected.size_bytes > 0 && handle->collected.sender != job.sender)
-        forget(job.fs, &handle->collected); /* another's, cut off in the midst of it */
-    if (handle->collected.failure != 0) {
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
+    if (handle->outgoing->collected.size_bytes > 0 &&
+        handle->outgoing->collected.sender != job.sender)
+        forget(job.fs, &handle->outgoing->collected); /* another's, cut off in the midst of it */
+    if (handle->outgoing->collected.failure != 0) {
         /* The writer saw a short count where the message as a whole had failed, and offers the
          * rest. */
-        result = handle->collected.failure;
-        forget(job.fs, &handle->collected);
-    } else if (handle->collected.size_bytes > 0) {
-        whole_bytes = handle->collected.whole_bytes;
+        result = handle->outgoing->collected.failure;
+        forget(job.fs, &handle->outgoing->collected);
+    } else if (handle->outgoing->collected.size_bytes > 0) {
+        whole_bytes = handle->outgoing->collected.whole_bytes;
     } else if (size_bytes >= MAYBE_CUT_BYTES) {
         whole_bytes = sender_write_bytes(thread);
     }
@@ -302,7 +305,7 @@ static void write_message(struct handle *handle, fuse_req_t req, const void *dat
         result = add_piece(handle, &job, data, size_bytes, whole_bytes);
     else if (result == 1 && size_bytes > job.fs->message_most_bytes)
         result = -EFBIG;
-    (void)pthread_mutex_unlock(&handle->mutex);
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
     if (result == 1) {
         box_submit(&job);
         return;
@@ -325,13 +328,14 @@ void send_write(struct handle *handle, fuse_req_t req, const void *data, size_t 
         return;
     }
     sender = sender_of_thread(fuse_req_ctx(req)->pid);
-    (void)pthread_mutex_lock(&handle->mutex);
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
     if (appends)
-        offset = (off_t)(handle->collected.begin + handle->collected.size_bytes);
-    result = offset < 0
-                 ? -EINVAL
-                 : collect(handle, &handle->collected, sender, data, size_bytes, (size_t)offset);
-    (void)pthread_mutex_unlock(&handle->mutex);
+        offset =
+            (off_t)(handle->outgoing->collected.begin + handle->outgoing->collected.size_bytes);
+    result = offset < 0 ? -EINVAL
+                        : collect(handle, &handle->outgoing->collected, sender, data, size_bytes,
+                                  (size_t)offset);
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
     if (result < 0)
         (void)reply_error(req, result); /* the writer may be gone: so is its message then */
     else
@@ -342,9 +346,11 @@ bool send_has_sent(struct handle *handle, off_t size_bytes)
 {
     bool has;
 
-    (void)pthread_mutex_lock(&handle->mutex);
-    has = size_bytes > 0 && handle->sent_bytes == (uint64_t)size_bytes;
-    (void)pthread_mutex_unlock(&handle->mutex);
+    if (handle->outgoing == NULL)
+        return false;
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
+    has = size_bytes > 0 && handle->outgoing->sent_bytes == (uint64_t)size_bytes;
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
     return has;
 }
 
@@ -359,30 +365,35 @@ static bool is_writer(const struct collected *collected, pid_t thread)
 
 void send_flush(struct handle *handle, fuse_req_t req, bool syncs)
 {
-    struct collected *collected = &handle->collected;
     pid_t thread = fuse_req_ctx(req)->pid;
+    struct collected *collected;
     struct job job;
     bool killed;
     int failure;
 
-    (void)pthread_mutex_lock(&handle->mutex);
+    if (handle->outgoing == NULL) {
+        (void)reply_error(req, 0); /* an fsync(2) by who reads; he may be gone */
+        return;
+    }
+    collected = &handle->outgoing->collected;
+    (void)pthread_mutex_lock(&handle->outgoing->mutex);
     failure = collected->failure;
     killed = collected->size_bytes > 0 && handle->collects && sender_was_killed(thread);
     if ((collected->size_bytes == 0 && failure == 0) || (killed && !is_writer(collected, thread))) {
-        (void)pthread_mutex_unlock(&handle->mutex);
+        (void)pthread_mutex_unlock(&handle->outgoing->mutex);
         (void)reply_error(req, 0); /* whoever closes may be gone */
         return;
     }
     if (collected->size_bytes == 0 || !handle->collects || killed) {
         forget(handle->box->fs, collected);
         collected->anew = true; /* whatever is written next is the beginning of another message */
-        (void)pthread_mutex_unlock(&handle->mutex);
+        (void)pthread_mutex_unlock(&handle->outgoing->mutex);
         (void)reply_error(req, failure); /* whoever closes may be gone */
         return;
     }
     job = append_job(handle, req);
     job.holds_inode = syncs && handle->takes_base;
     hand_over(handle, &job);
-    (void)pthread_mutex_unlock(&handle->mutex);
+    (void)pthread_mutex_unlock(&handle->outgoing->mutex);
     box_submit(&job);
 }

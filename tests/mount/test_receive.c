@@ -221,6 +221,19 @@ static void read_at_another_offset_takes_nothing(void **state)
 
 /* --- What goes back -------------------------------------------------------------------------- */
 
+static void fsync_of_who_only_reads_does_nothing(void **state)
+{
+    struct mount *mount = mount_of(state);
+    int fd;
+
+    through_send(mount, BOX, "hello");
+    fd = through_open(mount, BOX, THROUGH_RECEIVE);
+    assert_success(fsync(fd));
+    through_expect_read(fd, "hello");
+    assert_success(fsync(fd));
+    assert_success(close(fd));
+}
+
 static void message_partly_read_goes_back_whole_to_the_front(void **state)
 {
     struct mount *mount = mount_of(state);
@@ -577,6 +590,7 @@ int main(void)
         MOUNT_TEST(reader_at_the_end_gets_what_comes_later),
         MOUNT_TEST(opening_and_closing_takes_nothing),
         MOUNT_TEST(read_at_another_offset_takes_nothing),
+        MOUNT_TEST(fsync_of_who_only_reads_does_nothing),
         MOUNT_TEST(message_partly_read_goes_back_whole_to_the_front),
         MOUNT_TEST(messages_that_were_not_read_stay),
         MOUNT_TEST(several_readers_share_the_messages_in_order),
