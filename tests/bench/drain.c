@@ -56,7 +56,7 @@ static double envelopes_ours(void *context)
 static double envelopes_empty(void *context)
 {
     struct drain *drain = context;
-    int fd = stage_open(drain->stage->empty, "bytes", O_RDONLY);
+    int fd = stage_open(drain->stage->empty[STAGE_EMPTY], "bytes", O_RDONLY);
     double time_s =
         read_bytes(drain, fd, (ENVELOPE_BYTES + STAGE_MESSAGE_BYTES) * (size_t)MESSAGES_COUNT);
 
@@ -115,7 +115,7 @@ void rows_drain(struct stage *stage, struct table *table)
     /* A part of the million is measured, as it lies there; the move into flight is not. */
     stage_fill(stage, BOX, MESSAGES_COUNT, STAGE_MESSAGE_BYTES);
     drain.ours_fd = stage_open_number(stage->mnt, BOX, O_RDONLY);
-    drain.empty_fd = stage_open(stage->empty, "messages", O_RDONLY);
+    drain.empty_fd = stage_open(stage->empty[STAGE_EMPTY], "messages", O_RDONLY);
     sample = sample_both(messages_ours, messages_empty, &drain);
     table_add(table, &(struct table_row){"cat 1,000,000 messages: each", "us", sample.ours_s * 1e6,
                                          sample.baseline_s * 1e6, TABLE_RATIO_AT_MOST, 1.3});

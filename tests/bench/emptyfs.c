@@ -1,8 +1,9 @@
 /*
- * emptyfs [-p] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
+ * emptyfs [-p] [-t] [-c] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
  * nothing is done for them. What gprocfs is measured against.
  *
- * One thread, libfuse's simple loop; every request is answered from constants, and what is written
+ * One thread, libfuse's simple loop (-t: its loop of threads; -c: and each reads from a device of its
+ * own, which it calls clone_fd); every request is answered from constants, and what is written
  * is dropped. Like gprocfs it has names believed for long, attributes never, no page cache, and
  * FLUSH only where a file was opened with O_TRUNC. Unlike it, it leaves permissions to nobody, so
  * that the kernel does not ask for attributes before each open; with -p the kernel checks them, and
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     NAMES_COUNT = 10000,
@@ -165,29 +167,57 @@ static const struct fuse_lowlevel_ops operations = {
     .releasedir = answer_ok,
 };
 
-int main(int argc, char *argv[])
+/* By the loop that was asked for. Positive where a signal ended it. */
+static int loop(struct fuse_session *session, bool threads, bool clones)
 {
-    bool checks = argc == 3 && strcmp(argv[1], "-p") == 0;
-    char *arguments[] = {argv[0], (char[]){"-ofsname=emptyfs,subtype=emptyfs"},
-                         (char[]){"-odefault_permissions"}, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(checks ? 3 : 2, arguments);
-    struct fuse_session *session;
-    int status = EXIT_FAILURE;
+    struct fuse_loop_config *config;
+    int status;
 
-    if (argc != 2 && !checks) {
-        fprintf(stderr, "usage: emptyfs [-p] MOUNTPOINT\n");
-        return EXIT_FAILURE;
-    }
-    session = fuse_session_new(&args, &operations, sizeof(operations), NULL);
+    if (!threads && !clones)
+        return fuse_session_loop(session);
+    config = fuse_loop_cfg_create();
+    if (config == NULL)
+        return -ENOMEM;
+    fuse_loop_cfg_set_clone_fd(config, clones);
+    status = fuse_session_loop_mt(session, config);
+    fuse_loop_cfg_destroy(config);
+    return status;
+}
+
+static int serve(struct fuse_args *args, const char *mountpoint, bool threads, bool clones)
+{
+    struct fuse_session *session = fuse_session_new(args, &operations, sizeof(operations), NULL);
+    int status = -1;
+
     if (session == NULL)
         return EXIT_FAILURE;
-    if (fuse_set_signal_handlers(session) == 0 &&
-        fuse_session_mount(session, argv[argc - 1]) == 0) {
-        /* Positive where a signal ended it. */
-        status = fuse_session_loop(session) >= 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (fuse_set_signal_handlers(session) == 0 && fuse_session_mount(session, mountpoint) == 0) {
+        status = loop(session, threads, clones);
         fuse_session_unmount(session);
     }
     fuse_session_destroy(session);
+    return status >= 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char *argv[])
+{
+    bool checks = false, threads = false, clones = false;
+    char *arguments[] = {argv[0], (char[]){"-ofsname=emptyfs,subtype=emptyfs"},
+                         (char[]){"-odefault_permissions"}, NULL};
+    struct fuse_args args;
+    int option, status;
+
+    while ((option = getopt(argc, argv, "ptc")) != -1) {
+        checks = checks || option == 'p';
+        threads = threads || option == 't';
+        clones = clones || option == 'c';
+    }
+    if (optind != argc - 1) {
+        fprintf(stderr, "usage: emptyfs [-p] [-t] [-c] MOUNTPOINT\n");
+        return EXIT_FAILURE;
+    }
+    args = (struct fuse_args)FUSE_ARGS_INIT(checks ? 3 : 2, arguments);
+    status = serve(&args, argv[optind], threads, clones);
     fuse_opt_free_args(&args);
     return status;
 }

@@ -54,14 +54,28 @@ static double replace_empty(void *context)
 {
     struct exchange *exchange = context;
 
-    return replace(exchange->stage->empty);
+    return replace(exchange->stage->empty[STAGE_EMPTY]);
 }
 
 static double replace_strict(void *context)
 {
     struct exchange *exchange = context;
 
-    return replace(exchange->stage->strict);
+    return replace(exchange->stage->empty[STAGE_STRICT]);
+}
+
+static double replace_threads(void *context)
+{
+    struct exchange *exchange = context;
+
+    return replace(exchange->stage->empty[STAGE_THREADS]);
+}
+
+static double replace_clones(void *context)
+{
+    struct exchange *exchange = context;
+
+    return replace(exchange->stage->empty[STAGE_CLONES]);
 }
 
 /* What a program does that holds the file open. */
@@ -131,14 +145,14 @@ static double receive_empty(void *context)
 {
     struct exchange *exchange = context;
 
-    return receive(exchange, exchange->stage->empty);
+    return receive(exchange, exchange->stage->empty[STAGE_EMPTY]);
 }
 
 static double receive_strict(void *context)
 {
     struct exchange *exchange = context;
 
-    return receive(exchange, exchange->stage->strict);
+    return receive(exchange, exchange->stage->empty[STAGE_STRICT]);
 }
 
 static void compare(struct table *table, const char *name, double goal, struct exchange *exchange,
@@ -159,8 +173,12 @@ void rows_exchange(struct stage *stage, struct table *table)
             replace_empty);
     compare(table, "    the kernel checks permissions in both", 0, &exchange, replace_ours,
             replace_strict);
+    compare(table, "    empty by libfuse's threads, by one", 0, &exchange, replace_threads,
+            replace_empty);
+    compare(table, "    the same with clone_fd, by one", 0, &exchange, replace_clones,
+            replace_empty);
     exchange.ours_fd = stage_open_number(stage->mnt, BOX, O_WRONLY | O_APPEND);
-    exchange.empty_fd = stage_open_number(stage->empty, BOX, O_WRONLY | O_APPEND);
+    exchange.empty_fd = stage_open_number(stage->empty[STAGE_EMPTY], BOX, O_WRONLY | O_APPEND);
     compare(table, "send: write 64 B, open O_APPEND", 1.3, &exchange, append_ours, append_empty);
     close(exchange.ours_fd);
     close(exchange.empty_fd);

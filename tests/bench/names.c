@@ -40,7 +40,7 @@ static double list_empty(void *context)
 {
     struct stage *stage = context;
 
-    return list(stage->empty);
+    return list(stage->empty[STAGE_EMPTY]);
 }
 
 void rows_names(struct stage *stage, struct table *table)

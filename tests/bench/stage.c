@@ -16,6 +16,16 @@
 
 #include "mailboxes.h"
 
+static const struct {
+    const char *directory;
+    const char *option; /* of emptyfs; or NULL */
+} empty_kinds[STAGE_EMPTY_KINDS] = {
+    [STAGE_EMPTY] = {"empty", NULL},
+    [STAGE_STRICT] = {"strict", "-p"},
+    [STAGE_THREADS] = {"threads", "-t"},
+    [STAGE_CLONES] = {"clones", "-c"},
+};
+
 enum {
     MOUNTED_MS = 10000,
     LOOK_AGAIN_MS = 1,
@@ -39,12 +49,15 @@ void stage_make(struct stage *stage, const char *base)
     snprintf(stage->mail, sizeof(stage->mail), "%s/mail", stage->root);
     snprintf(stage->locks, sizeof(stage->locks), "%s/locks", stage->root);
     snprintf(stage->mnt, sizeof(stage->mnt), "%s/mnt", stage->root);
-    snprintf(stage->empty, sizeof(stage->empty), "%s/empty", stage->root);
-    snprintf(stage->strict, sizeof(stage->strict), "%s/strict", stage->root);
     if (mkdir(stage->mail, 0777) != 0 || mkdir(stage->locks, 0777) != 0 ||
-        mkdir(stage->mnt, 0777) != 0 || mkdir(stage->empty, 0777) != 0 ||
-        mkdir(stage->strict, 0777) != 0)
+        mkdir(stage->mnt, 0777) != 0)
         give_up(stage->root);
+    for (int i = 0; i < STAGE_EMPTY_KINDS; i++) {
+        snprintf(stage->empty[i], sizeof(stage->empty[i]), "%s/%s", stage->root,
+                 empty_kinds[i].directory);
+        if (mkdir(stage->empty[i], 0777) != 0)
+            give_up(stage->root);
+    }
 }
 
 /* Where nothing is mounted this fails, which is as good. */
@@ -74,8 +87,8 @@ static int erase(const char *path, const struct stat *status, int kind, struct F
 void stage_remove(const struct stage *stage)
 {
     unmount(stage->mnt);
-    unmount(stage->empty);
-    unmount(stage->strict);
+    for (int i = 0; i < STAGE_EMPTY_KINDS; i++)
+        unmount(stage->empty[i]);
     (void)nftw(stage->root, erase, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     if (access(stage->root, F_OK) == 0)
         fprintf(stderr, "bench: %s could not be removed\n", stage->root);
@@ -144,9 +157,13 @@ static void start_empty(struct stage *stage)
         give_up("/proc/self/exe");
     path[length] = '\0';
     strcpy(strrchr(path, '/') + 1, "emptyfs"); /* there is room: see above */
-    stage->empty_pid = start((const char *const[]){path, stage->empty, NULL}, stage->empty);
-    stage->strict_pid =
-        start((const char *const[]){path, "-p", stage->strict, NULL}, stage->strict);
+    for (int i = 0; i < STAGE_EMPTY_KINDS; i++) {
+        const char *option = empty_kinds[i].option;
+        const char *argv[] = {path, option != NULL ? option : stage->empty[i],
+                              option != NULL ? stage->empty[i] : NULL, NULL};
+
+        stage->empty_pids[i] = start(argv, stage->empty[i]);
+    }
 }
 
 void stage_start(struct stage *stage, int pinned)
@@ -168,8 +185,8 @@ static void stop(pid_t *pid)
 void stage_stop(struct stage *stage)
 {
     stop(&stage->ours_pid);
-    stop(&stage->empty_pid);
-    stop(&stage->strict_pid);
+    for (int i = 0; i < STAGE_EMPTY_KINDS; i++)
+        stop(&stage->empty_pids[i]);
     stage_pin(stage, 0);
 }
 

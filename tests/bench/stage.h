@@ -2,8 +2,8 @@
  * stage - the directories that are measured in, and the two file systems that are measured: ours,
  * and the empty one.
  *
- * Below a fresh directory: `mail`, `locks`, `mnt` where gprocfs is mounted, `empty` where emptyfs
- * is, and `strict` where it is with the kernel checking permissions, as it does for ours. Who made the stage takes it away, also after a process that was killed.
+ * Below a fresh directory: `mail`, `locks`, `mnt` where gprocfs is mounted, and a directory for each
+ * kind of empty file system. Who made the stage takes it away, also after a process that was killed.
  *
  * What goes wrong here is said on stderr and ends the process: there is nothing to measure then.
  */
@@ -24,16 +24,22 @@ enum {
     STAGE_FRAME_BYTES = STAGE_HEADER_BYTES + STAGE_MESSAGE_BYTES,
 };
 
+enum stage_empty {
+    STAGE_EMPTY,   /* emptyfs as it is */
+    STAGE_STRICT,  /* the kernel checks permissions, as it does for ours */
+    STAGE_THREADS, /* by libfuse's loop of threads */
+    STAGE_CLONES,  /* by that, each with a device of its own */
+    STAGE_EMPTY_KINDS,
+};
+
 struct stage {
     char root[PATH_MAX / 8];
     char mail[PATH_MAX / 4];
     char locks[PATH_MAX / 4];
     char mnt[PATH_MAX / 4];
-    char empty[PATH_MAX / 4];
-    char strict[PATH_MAX / 4];
-    pid_t ours_pid;  /* of the daemon; 0: does not run */
-    pid_t empty_pid; /* likewise */
-    pid_t strict_pid;
+    char empty[STAGE_EMPTY_KINDS][PATH_MAX / 4];
+    pid_t ours_pid;                      /* of the daemon; 0: does not run */
+    pid_t empty_pids[STAGE_EMPTY_KINDS]; /* likewise */
     cpu_set_t allowed;
 };
 
@@ -47,7 +53,7 @@ void stage_make(struct stage *stage, const char *base);
 void stage_remove(const struct stage *stage);
 
 /*
- * Mounts all three. `pinned`: this process and the daemons run on one processor from now on, else
+ * Mounts all of them. `pinned`: this process and the daemons run on one processor from now on, else
  * wherever they are allowed to.
  */
 void stage_start(struct stage *stage, int pinned);
