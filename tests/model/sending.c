@@ -102,6 +102,8 @@ const char *sending_write(struct expected *expected, struct opened *opened, cons
     free(bytes);
     if (error != 0)
         return state_failed(outcome, error);
+    if (!opened->collects)
+        opened->sent_bytes += size;
     if (step->kind != STEP_PWRITE)
         opened->offset = opened->appends ? STATE_OFFSET_UNKNOWN : offset + size;
     return state_returned(outcome, size);
@@ -119,6 +121,8 @@ const char *sending_truncate(struct expected *expected, struct opened *opened, l
     if (!opened->collects) {
         if (!box->exists)
             return outcome->error == EINVAL ? NULL : state_failed(outcome, ESTALE);
+        if (size != 0 && size == opened->sent_bytes)
+            return state_returned(outcome, 0); /* as rsync --inplace ends: nothing is cut off */
         if (size != 0)
             return state_failed(outcome, EINVAL);
         queue_clear_inflight(&box->queue);

@@ -46,6 +46,7 @@ struct opened {
     long offset;    /* of the file, that they share */
     long position;  /* from which it receives */
     struct collected collected;
+    long sent_bytes; /* where it does not collect */
     struct shown shown;
     bool has_hand; /* a message of which it has handed over a part */
     uint64_t hand_position;
