@@ -148,15 +148,24 @@ static bool was_noted(const struct judge *judge, const struct history_event *tak
     return false;
 }
 
+/*
+ * The one that was being handed over when the daemon was killed; and where it was killed right between
+ * copying a mailbox and emptying it, and a Go program emptied it before the next mount, what that got:
+ * the mailbox does not tell who emptied it (see segment.h).
+ */
 static bool may_be_twice(const struct judge *judge, const struct fate *fate)
 {
-    if (fate->first->kind != HISTORY_TAKE)
-        return false;
+    bool drained = fate->first->kind == HISTORY_DRAIN;
+
     for (size_t i = 0; i < judge->history->count; i++) {
         const struct history_event *kill = &judge->history->list[i];
 
-        if (kill->kind == HISTORY_KILL && kill->done_ns > fate->first->begun_ns &&
-            kill->begun_ns < fate->second->done_ns &&
+        if (kill->kind != HISTORY_KILL || kill->begun_ns > fate->second->done_ns)
+            continue;
+        if (drained && kill->done_ns > fate->sent->begun_ns &&
+            kill->begun_ns < fate->first->done_ns)
+            return true;
+        if (!drained && kill->done_ns > fate->first->begun_ns &&
             !was_noted(judge, fate->first, kill->begun_ns))
             return true;
     }

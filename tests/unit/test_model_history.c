@@ -122,6 +122,22 @@ static void message_is_seen_twice_only_if_it_was_in_hand_at_a_kill(void **state)
     judge(&history, "2 times");
 }
 
+/* Killed after it was emptied by somebody, the daemon cannot have been at that. */
+static void message_that_somebody_drained_is_seen_again_only_after_a_kill_before(void **state)
+{
+    struct history history;
+
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        tell(&history);
+        add(&history, OTHER, HISTORY_KILL, 0, late ? 70 : 35, late ? 71 : 36);
+        for (unsigned i = 0; i < 3; i++)
+            add(&history, OTHER, HISTORY_DRAIN, i, 40, 41);
+        add(&history, READER, HISTORY_TAKE, 2, 80, 81);
+        judge(&history, late ? "2 times" : NULL);
+    }
+}
+
 static void messages_are_taken_in_order(void **state)
 {
     struct history history;
@@ -193,6 +209,7 @@ int main(void)
         cmocka_unit_test(plain_history_is_explained),
         cmocka_unit_test(each_message_is_taken_once),
         cmocka_unit_test(message_is_seen_twice_only_if_it_was_in_hand_at_a_kill),
+        cmocka_unit_test(message_that_somebody_drained_is_seen_again_only_after_a_kill_before),
         cmocka_unit_test(messages_are_taken_in_order),
         cmocka_unit_test(mailbox_with_a_message_is_not_empty),
         cmocka_unit_test(size_is_what_is_there),
