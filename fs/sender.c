@@ -172,22 +172,26 @@ static bool look_at_end(pid_t tid, struct end *end)
 }
 
 /*
- * Whether it runs still, for sure: its list of robust futexes, which the C library registers for
- * every thread, is forgotten when it begins to end, or to exec. Ten times cheaper than /proc.
+ * Whether it ends, from outside: whoever ends has no memory any more by the time that its files are
+ * closed. That, unlike its flags, can be asked for without waiting. In the midst of execve(2) the
+ * kernel closes files too, and holds a lock meanwhile that who reads /proc/TID/stat, or calls
+ * get_robust_list(2), waits for (Linux 6.18): the one for the other, and nothing ends it.
  */
-static bool surely_runs(pid_t tid)
+static bool has_no_memory(pid_t tid)
 {
-    void *head = NULL;
-    size_t size_bytes;
+    char text[256];
 
-    return tid > 0 && syscall(SYS_get_robust_list, tid, &head, &size_bytes) == 0 && head != NULL;
+    /* Moves nothing. Six times cheaper than /proc, but only for whom we may trace. */
+    if (syscall(SYS_move_pages, tid, 0UL, NULL, NULL, NULL, 0) == 0)
+        return false;
+    return read_proc(tid, "statm", text, sizeof(text)) && strncmp(text, "0 ", 2) == 0;
 }
 
 bool sender_was_killed(pid_t tid)
 {
     struct end end;
 
-    if (surely_runs(tid))
+    if (tid <= 0 || !has_no_memory(tid))
         return false;
     /* The other threads of one that exits of itself count as signalled too, but end with its code. */
     return look_at_end(tid, &end) && (end.flags & PF_SIGNALED) != 0 &&

@@ -7,14 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "behind.h"
 #include "mount.h"
+#include "process.h"
 #include "through.h"
 
 enum {
@@ -25,6 +28,8 @@ enum {
     DEFAULT_LIMIT_BYTES = 64 * MIB,
     SMALL_LIMIT_BYTES = 1000,
     PAGE_BYTES = 4096,
+    USER = 1,        /* who has a name everywhere, as fusermount3 wants */
+    EXEC_MS = 15000, /* the usual is at once */
 };
 
 /* --- When a message is sent ------------------------------------------------------------------ */
@@ -567,6 +572,47 @@ static void fill(struct mount *mount, size_t free_bytes)
     close(fd);
 }
 
+/* What it exited with. */
+static int exec_with_a_copy_of_what_collects(const char *path, int dumpable)
+{
+    int fd = open(path, THROUGH_REPLACE, 0666);
+    int status = -1;
+    pid_t child;
+
+    if (fd < 0 || write(fd, "by exec", 7) != 7)
+        return 1;
+    child = fork();
+    if (child == 0) {
+        (void)prctl(PR_SET_DUMPABLE, dumpable);
+        execlp("true", "true", (char *)NULL);
+        _exit(127);
+    }
+    if (waitpid(child, &status, 0) != child || write(fd, ", by close", 10) != 10 || close(fd) != 0)
+        return 1;
+    return status;
+}
+
+/*
+ * execve(2) closes what it shall not keep, which sends what is collected, as any close does; and the
+ * kernel holds a lock meanwhile, for which whoever looks at the process may wait for ever.
+ */
+static void exec_sends_what_a_copy_has_collected(void **state)
+{
+    struct mount *mount = mount_of(state);
+    uid_t uid = mount->options->uid;
+
+    for (int dumpable = 0; dumpable < 2; dumpable++) {
+        const char *path = mount_path(mount, "%s/%d", mount->mnt, BOX + dumpable);
+        pid_t child = process_fork(uid);
+
+        assert_true(child >= 0);
+        if (child == 0)
+            _exit(exec_with_a_copy_of_what_collects(path, dumpable));
+        assert_int_equal(process_wait(child, EXEC_MS), 0);
+        behind_expect_texts(mount, BOX + dumpable, "by exec", ", by close", NULL);
+    }
+}
+
 static void echo_fails_visibly_on_a_full_file_system(void **state)
 {
     static const char *const shells[] = {"bash", "dash"};
@@ -701,6 +747,7 @@ int main(void)
     static const struct mount_options ext4 = {
         .place = MOUNT_ON_EXT4, .place_kib = 2048, .chatty = true};
     static const struct mount_options bare = {.bare = true};
+    static const struct mount_options of_a_user = {.uid = USER};
     const struct CMUnitTest tests[] = {
         MOUNT_TEST(replacing_handle_sends_one_message_at_close),
         MOUNT_TEST(other_handles_send_each_write_at_once),
@@ -709,6 +756,8 @@ int main(void)
         MOUNT_TEST(write_of_nothing_sends_nothing),
         MOUNT_TEST(close_of_a_duplicate_sends_what_is_collected_so_far),
         MOUNT_TEST(fsync_sends_what_is_collected_so_far),
+        MOUNT_TEST(exec_sends_what_a_copy_has_collected),
+        MOUNT_TEST_WITH(exec_sends_what_a_copy_has_collected, &of_a_user),
         MOUNT_TEST(pwrite_acts_on_the_collected_message),
         MOUNT_TEST(pwrite_past_the_end_leaves_zeros),
         MOUNT_TEST(ftruncate_acts_on_the_collected_message),
@@ -742,5 +791,6 @@ int main(void)
 
     if (!mount_possible())
         return MOUNT_SKIPPED;
+    mount_open_device_to_users();
     return cmocka_run_group_tests_name("send", tests, NULL, NULL) == 0 ? 0 : 1;
 }
