@@ -85,7 +85,10 @@ SCRIPTS     := $(filter-out %.service %.conf scripts/completion scripts/debian s
                $(wildcard scripts/completion/*.bash .ci/run)
 
 # Tests of the daemon's modules: those named for one. They, and only they, see fs/ and libfuse.
-FS_UNIT_SRC := $(filter $(patsubst fs/%.c,tests/unit/test_%.c,$(FS_SRC)),$(UNIT_SRC))
+FS_UNIT_SRC := $(filter $(patsubst fs/%.c,tests/unit/test_%.c,$(FS_SRC)) \
+               $(patsubst fs/%.c,tests/unit/test_%_faults.c,$(FS_SRC)),$(UNIT_SRC))
+# And what only they use of the support.
+FS_SUPPORT_SRC := tests/support/inside.c
 # Fuzzers likewise; fuzz_names compares the names of both.
 FS_FUZZ_SRC := $(filter $(patsubst fs/%.c,tests/fuzz/fuzz_%.c,$(FS_SRC)) %/fuzz_names.c,$(FUZZ_SRC))
 # Tests in which calls fail: what they and the library call comes to tests/support/fault.c first.
@@ -98,7 +101,7 @@ LIB_OBJ      := $(call objects_of,$(LIB_SRC))
 FS_OBJ       := $(call objects_of,$(FS_SRC))
 SUPPORT_OBJ  := $(call objects_of,$(SUPPORT_SRC))
 MODEL_OBJ    := $(call objects_of,$(MODEL_SRC))
-FS_UNIT_OBJ  := $(call objects_of,$(FS_UNIT_SRC))
+FS_UNIT_OBJ  := $(call objects_of,$(FS_UNIT_SRC) $(FS_SUPPORT_SRC))
 FS_FUZZ_OBJ  := $(call objects_of,$(FS_FUZZ_SRC))
 
 STATIC_LIB := $(OUT)/libgproc.a
@@ -276,7 +279,7 @@ $(OUT)/examples/%: $(OUT)/obj/lib/examples/%.o $(STATIC_LIB)
 
 $(call programs_of,$(FS_UNIT_SRC)): $(OUT)/%: $(OUT)/obj/%.o $(SUPPORT) $(FS_PARTS) $(STATIC_LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@)$(call link,$(CMOCKA_LIBS) $(FUSE_LIBS))
+	$(call say,LINK,$@)$(call link,$(WRAP) $(CMOCKA_LIBS) $(FUSE_LIBS))
 
 $(filter-out $(call programs_of,$(FS_UNIT_SRC)),$(UNIT_TESTS)) $(MOUNT_TESTS): \
         $(OUT)/%: $(OUT)/obj/%.o $(MODEL_PARTS) $(SUPPORT) $(STATIC_LIB)

@@ -190,6 +190,7 @@ static void mistake_is_one_line_that_names_it(void **state)
         {"$P -o lockdir=$W/locks mail mail", COULD_NOT_RUN, "mail is the mailbox directory"},
         {"mkdir -p up/mail; $P -o lockdir=locks up/mail up", COULD_NOT_RUN, "/up: "},
         {"TMPDIR=$(printf %5000d 0) $P mnt", COULD_NOT_RUN, "TMPDIR"},
+        {"mkdir gone && cd gone && rmdir ../gone && $P mail $W/mnt", COULD_NOT_RUN, "mail: "},
     };
     struct mount *mount = mount_of(state);
 
@@ -206,6 +207,9 @@ static void kernel_that_refuses_is_one_line(void **state)
         /* A file system without the node, seen by this shell alone. */
         {"unshare -m sh -c 'mount -t tmpfs none /dev && exec $P -o lockdir=$W/locks mail mnt'",
          COULD_NOT_RUN, "/mnt: cannot be mounted: device not found"},
+        /* Everything is below it. Where it were mounted, then for this shell alone. */
+        {"unshare -m $P -o lockdir=$W/locks mail /", COULD_NOT_RUN,
+         "/: mounted here, gprocfs would"},
         /* One whose words name the node, which libfuse's own name is a part of. */
         {"unshare -m sh -c 'mount -t tmpfs none /dev && mkdir /dev/fuse && "
          "exec $P -o lockdir=$W/locks mail mnt'",

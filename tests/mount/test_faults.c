@@ -67,6 +67,7 @@ struct fixture {
     struct rig rig;
     struct plan plan;
     volatile unsigned *descriptors; /* shared: what the daemon has when it is at rest */
+    bool of_threads;                /* only what threads need fails */
     unsigned failures;
 };
 
@@ -245,7 +246,9 @@ static const char *serve_client(struct fixture *fixture)
             return "the daemon is gone";
         if (event == TRACER_LATE)
             return "silence";
-        if (!plan_follow(&fixture->plan, tracer, &stop, ledger->begun && !ledger->over))
+        if (!plan_follow(&fixture->plan, tracer, &stop,
+                         ledger->begun && !ledger->over &&
+                             (!fixture->of_threads || plan_is_of_threads(&stop))))
             return "the fault cannot be had";
         tracer_go_on(&stop);
     }
@@ -621,7 +624,7 @@ static void open_fixture(struct fixture *fixture, void **state)
     *fixture = (struct fixture){.scenario = NULL};
     if (!tracer_can_change())
         skip();
-    if (mount_is_sanitized())
+    if (mount_is_sanitized() && !mount_is_measured())
         skip(); /* a sanitizer's run-time does not survive that its own calls fail */
     rig_open(&fixture->rig, state);
     fixture->descriptors = mmap(NULL, sizeof(*fixture->descriptors), PROT_READ | PROT_WRITE,
@@ -713,7 +716,7 @@ static const char *begin_badly(struct fixture *fixture, bool *runs)
                        : "it neither starts nor refuses to";
         if (event == TRACER_LATE)
             return "silence";
-        counts = counts || tracer_names(&stop, ".gprocfs");
+        counts = counts || tracer_names(&stop, "/mail");
         if (!plan_follow(&fixture->plan, tracer, &stop, counts))
             return "the fault cannot be had";
         tracer_go_on(&stop);
@@ -753,6 +756,73 @@ static const char *end_with_fault(struct fixture *fixture)
     return wrong == NULL ? end_well(fixture, true) : wrong;
 }
 
+/* Waits for a message, and reads it. */
+static void follow_one(struct fixture *fixture)
+{
+    struct ledger *ledger = fixture->rig.ledger;
+    uint8_t payload[2 * SMALL];
+    char path[PATH_MAX];
+    ssize_t got = -1;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/.follow/%d", fixture->rig.mount->mnt, BOX);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+        got = read(fd, payload, sizeof(payload));
+    if (got < 0)
+        ledger->errors++;
+    else
+        ledger_see(ledger, BOX, payload, (size_t)got, false);
+}
+
+/* Whether somebody waits for a message. */
+static bool is_awaited(struct fixture *fixture)
+{
+    static const char sample[] = "gprocfs_parked_requests{kind=\"message\"} 1\n";
+    char path[PATH_MAX], text[16384];
+    ssize_t got = -1;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/.stats", fixture->rig.mount->mnt);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        got = read(fd, text, sizeof(text) - 1);
+        (void)close(fd);
+    }
+    text[got > 0 ? got : 0] = '\0';
+    return strstr(text, sample) != NULL;
+}
+
+/* Two, one after the other: for the first one the daemon makes what it needs to be told. */
+static void await_messages(struct fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        pid_t reader = process_fork(0);
+
+        if (reader == 0) {
+            follow_one(fixture);
+            _exit(0);
+        }
+        (void)await(is_awaited, fixture);
+        sent_behind(fixture, SMALL, 1);
+        if (process_wait(reader, CLOSED_MS) != 0)
+            fixture->rig.ledger->strange++; /* he was not told */
+    }
+}
+
+static const char *follow_with_fault(struct fixture *fixture)
+{
+    const char *wrong = rig_start(&fixture->rig, false);
+
+    temporary_write(behind_box(fixture->rig.mount, BOX), NULL, 0);
+    *fixture->descriptors = 0; /* of another life */
+    if (wrong == NULL)
+        wrong = await_mounted(fixture);
+    if (wrong == NULL)
+        wrong = serve_client(fixture);
+    return wrong == NULL ? end_well(fixture, false) : wrong;
+}
+
 /* Whether the plan came to its call. */
 static bool live(struct fixture *fixture, struct row *row, const char *(*how)(struct fixture *),
                  unsigned which, unsigned variant)
@@ -770,22 +840,32 @@ static bool live(struct fixture *fixture, struct row *row, const char *(*how)(st
     return fixture->plan.variants > 0;
 }
 
+static void fail_in_each_life_of(struct fixture *fixture, void **state,
+                                 const struct scenario *scenario,
+                                 const char *(*how)(struct fixture *))
+{
+    struct row *row = new_row(scenario->what);
+    bool of_threads = fixture->of_threads;
+    bool came = true;
+
+    open_fixture(fixture, state);
+    fixture->of_threads = of_threads;
+    fixture->scenario = scenario;
+    for (unsigned which = 0; came; which += of_threads ? 1 : mount_scale()) {
+        came = live(fixture, row, how, which, 0);
+        for (unsigned variant = 1; variant < fixture->plan.variants; variant++)
+            (void)live(fixture, row, how, which, variant);
+    }
+    close_fixture(fixture);
+    assert_true(row->faults > 0);
+}
+
 static void fail_in_each_life(void **state, const struct scenario *scenario,
                               const char *(*how)(struct fixture *))
 {
-    struct row *row = new_row(scenario->what);
-    struct fixture fixture;
-    bool came = true;
+    struct fixture fixture = {.of_threads = false};
 
-    open_fixture(&fixture, state);
-    fixture.scenario = scenario;
-    for (unsigned which = 0; came; which += mount_scale()) {
-        came = live(&fixture, row, how, which, 0);
-        for (unsigned variant = 1; variant < fixture.plan.variants; variant++)
-            (void)live(&fixture, row, how, which, variant);
-    }
-    close_fixture(&fixture);
-    assert_true(row->faults > 0);
+    fail_in_each_life_of(&fixture, state, scenario, how);
 }
 
 static void starting_refuses_or_works(void **state)
@@ -800,6 +880,18 @@ static void unmounting_loses_nothing(void **state)
     static const struct scenario scenario = {.what = "unmount, all is in flight"};
 
     fail_in_each_life(state, &scenario, end_with_fault);
+}
+
+/* Without a thread, a watch or the memory for them, at once, the daemon looks again in a moment. */
+static void follower_is_told_in_the_end(void **state)
+{
+    static const struct scenario scenario = {
+        .what = "follow, in a new daemon",
+        .act = await_messages,
+    };
+    struct fixture fixture = {.of_threads = true};
+
+    fail_in_each_life_of(&fixture, state, &scenario, follow_with_fault);
 }
 
 static void print_rows(void)
@@ -821,6 +913,7 @@ int main(void)
         MOUNT_TEST_WITH(throwing_away_and_looking_say_what_they_could_not, &options),
         MOUNT_TEST_WITH(starting_refuses_or_works, &options),
         MOUNT_TEST_WITH(unmounting_loses_nothing, &options),
+        MOUNT_TEST_WITH(follower_is_told_in_the_end, &options),
     };
     int failed;
 

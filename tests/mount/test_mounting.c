@@ -71,6 +71,16 @@ static void words_of_fstab_that_are_for_others_do_not_matter(void **state)
                            words[i]);
 }
 
+/* Below the mountpoint they would be hidden; beside it, where only the names begin alike, they are not. */
+static void mailboxes_may_be_beside_the_mountpoint(void **state)
+{
+    struct mount *mount = mount_of(state);
+
+    through_expect_run(mount, "sh", "data",
+                       "mkdir mnt mntmail mntlocks; $P -o lockdir=mntlocks mntmail mnt || exit\n"
+                       "printf data > mnt/1; cat mnt/1; fusermount3 -u mnt");
+}
+
 /* `mount -a` looks for it there. */
 static void source_in_the_table_of_mounts_is_what_was_given(void **state)
 {
@@ -160,6 +170,7 @@ int main(void)
         MOUNT_TEST(help_fits_a_screen_and_has_two_examples),
         MOUNT_TEST(none_is_the_default_mailbox_directory_and_dot_none_a_directory),
         MOUNT_TEST(words_of_fstab_that_are_for_others_do_not_matter),
+        MOUNT_TEST(mailboxes_may_be_beside_the_mountpoint),
         MOUNT_TEST(source_in_the_table_of_mounts_is_what_was_given),
         MOUNT_TEST(mount_helper_understands_what_mount_adds),
         MOUNT_TEST(service_manager_is_told_of_the_mount_and_of_its_end),

@@ -26,6 +26,7 @@
 enum {
     BOX = 4711,
     OTHER = 4712,
+    THIRD = 4713,
     USER = 1, /* who has a name everywhere, as fusermount3 wants, and no watches */
     HOG_MS = 60000,
     CHILD_MS = 15000, /* the usual is at once */
@@ -185,15 +186,22 @@ static void follower_for_whom_no_watch_is_left_is_woken(void **state)
     struct mount *mount = mount_of(state);
     struct through_waiter first;
     struct through_waiter second;
+    struct through_waiter third;
     pid_t hog;
 
     make_box(mount, BOX);
     make_box(mount, OTHER);
+    make_box(mount, THIRD);
     first = start_follower(mount, BOX, 1);
     hog = start_hog(mount);
     second = start_follower(mount, OTHER, 2);
+    third = start_follower(mount, THIRD, 3);
     send_behind(mount, OTHER, "to the second");
     through_expect_answer(&second, "to the second");
+    await_waiting(mount,
+                  2); /* he has gone, and with him the looks at his mailbox, but no other's */
+    send_behind(mount, THIRD, "to the third");
+    through_expect_answer(&third, "to the third");
     send_behind(mount, BOX, "to the first");
     through_expect_answer(&first, "to the first");
     end_hog(hog);

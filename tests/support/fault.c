@@ -14,7 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -179,7 +184,6 @@ WRAP(int, -1, epoll_ctl, (int at, int what, int fd, struct epoll_event *event),
      (at, what, fd, event))
 WRAP(int, -1, fchmod, (int fd, mode_t mode), (fd, mode))
 WRAP(int, -1, fchown, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
-WRAP(int, -1, flock, (int fd, int how), (fd, how))
 WRAP(int, -1, fstat, (int fd, struct stat *status), (fd, status))
 WRAP(int, -1, fstatat, (int at, const char *path, struct stat *status, int flags),
      (at, path, status, flags))
@@ -215,6 +219,31 @@ WRAP_FORTIFIED(int, __poll_chk, poll,
                (struct pollfd * fds, nfds_t count, int timeout_ms, size_t room),
                (fds, room / sizeof(*fds) < count ? 0 : count, timeout_ms))
 
+WRAP(int, -1, chmod, (const char *path, mode_t mode), (path, mode))
+WRAP(int, -1, eventfd, (unsigned count, int flags), (count, flags))
+WRAP(int, -1, fchownat, (int at, const char *path, uid_t uid, gid_t gid, int flags),
+     (at, path, uid, gid, flags))
+WRAP(int, -1, fstatvfs, (int fd, struct statvfs *room), (fd, room))
+WRAP(int, -1, getrlimit, (enum __rlimit_resource which, struct rlimit *limit), (which, limit))
+WRAP(int, -1, mkostemp, (char *path, int flags), (path, flags))
+WRAP(int, errno, pthread_create,
+     (pthread_t * thread, const pthread_attr_t *how, void *(*run)(void *), void *context),
+     (thread, how, run, context))
+WRAP(int, -1, setsockopt, (int fd, int level, int name, const void *value, socklen_t size_bytes),
+     (fd, level, name, value, size_bytes))
+WRAP(int, -1, socket, (int domain, int type, int protocol), (domain, type, protocol))
+WRAP(int, -1, statvfs, (const char *path, struct statvfs *room), (path, room))
+WRAP(int, -1, utimensat, (int at, const char *path, const struct timespec times[2], int flags),
+     (at, path, times, flags))
+
+/* A lock is always given back, held or not. */
+int __real_flock(int fd, int how);
+int __wrap_flock(int fd, int how);
+int __wrap_flock(int fd, int how)
+{
+    return how != LOCK_UN && fails("flock") ? -1 : __real_flock(fd, how);
+}
+
 static void *counted(void *block)
 {
     blocks_count += block != NULL;
@@ -231,7 +260,67 @@ static void *counted(void *block)
 
 WRAP_ALLOCATION(void *, malloc, (size_t size), (size))
 WRAP_ALLOCATION(void *, calloc, (size_t count, size_t size), (count, size))
+WRAP_ALLOCATION(char *, strdup, (const char *text), (text))
 WRAP_ALLOCATION(char *, strndup, (const char *text, size_t size), (text, size))
+
+/* What it prints is to be freed as other blocks are. */
+static int print(char **text, const char *format, va_list arguments)
+{
+    int length = fails("asprintf") ? -1 : vasprintf(text, format, arguments);
+
+    if (length >= 0)
+        (void)counted(*text);
+    return length;
+}
+
+int __wrap_asprintf(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int __wrap_asprintf(char **text, const char *format, ...)
+{
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = print(text, format, arguments);
+    va_end(arguments);
+    return length;
+}
+
+int __wrap___asprintf_chk(char **text, int flag, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int __wrap___asprintf_chk(char **text, int flag, const char *format, ...)
+{
+    va_list arguments;
+    int length;
+
+    (void)flag;
+    va_start(arguments, format);
+    length = print(text, format, arguments);
+    va_end(arguments);
+    return length;
+}
+
+/* Of libfuse, which not every program here is linked with. */
+struct fuse_args;
+int __real_fuse_opt_add_arg(struct fuse_args *arguments, const char *text) __attribute__((weak));
+int __real_fuse_opt_add_opt_escaped(char **list, const char *text) __attribute__((weak));
+int __real_fuse_opt_insert_arg(struct fuse_args *arguments, int at, const char *text)
+    __attribute__((weak));
+WRAP(int, -1, fuse_opt_add_arg, (struct fuse_args * arguments, const char *text), (arguments, text))
+WRAP(int, -1, fuse_opt_insert_arg, (struct fuse_args * arguments, int at, const char *text),
+     (arguments, at, text))
+
+/* What it makes is to be freed as other blocks are. */
+int __wrap_fuse_opt_add_opt_escaped(char **list, const char *text);
+int __wrap_fuse_opt_add_opt_escaped(char **list, const char *text)
+{
+    bool is_new = *list == NULL;
+    int result =
+        fails("fuse_opt_add_opt_escaped") ? -1 : __real_fuse_opt_add_opt_escaped(list, text);
+
+    if (is_new && *list != NULL)
+        (void)counted(*list);
+    return result;
+}
 
 void *__real_reallocarray(void *block, size_t count, size_t size);
 void *__wrap_reallocarray(void *block, size_t count, size_t size);
@@ -373,6 +462,22 @@ static const struct {
     {"realloc", {-ENOMEM}},
     {"reallocarray", {-ENOMEM}},
     {"strndup", {-ENOMEM}},
+    {"strdup", {-ENOMEM}},
+    {"asprintf", {-ENOMEM}},
+    {"fuse_opt_add_arg", {-ENOMEM}},
+    {"fuse_opt_add_opt_escaped", {-ENOMEM}},
+    {"fuse_opt_insert_arg", {-ENOMEM}},
+    {"chmod", {-EPERM}},
+    {"fchownat", {-EPERM}},
+    {"utimensat", {-EPERM}},
+    {"fstatvfs", {-EIO}},
+    {"statvfs", {-EIO}},
+    {"mkostemp", {-EACCES}},
+    {"eventfd", {-EMFILE}},
+    {"getrlimit", {-EPERM}},
+    {"pthread_create", {-EAGAIN}},
+    {"socket", {-EMFILE}},
+    {"setsockopt", {-ENOMEM}},
 };
 
 enum {

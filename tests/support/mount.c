@@ -129,13 +129,20 @@ bool mount_is_sanitized(void)
     return tool != NULL && *tool != '\0' && strcmp(tool, "none") != 0;
 }
 
+bool mount_is_measured(void)
+{
+    const char *tool = getenv("GPROC_TEST_TOOL");
+
+    return tool != NULL && strcmp(tool, "coverage") == 0;
+}
+
 unsigned mount_scale(void)
 {
     const char *scale = getenv("GPROC_TEST_SCALE");
     unsigned long value = scale != NULL ? strtoul(scale, NULL, 10) : 0;
 
     if (value == 0)
-        value = mount_is_sanitized() ? 10 : 1;
+        value = mount_is_sanitized() && !mount_is_measured() ? 10 : 1;
     return value < 100000 ? (unsigned)value : 100000;
 }
 

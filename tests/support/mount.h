@@ -131,9 +131,12 @@ void *mount_keep(struct mount *mount, void *memory);
  */
 bool mount_is_sanitized(void);
 
+/* Whether that is to see which lines run: it slows down, and hinders nothing. */
+bool mount_is_measured(void);
+
 /*
  * By how much a test that takes long is to be divided: GPROC_TEST_SCALE, else 10 where things are
- * sanitized, else 1.
+ * sanitized and not measured, else 1.
  */
 unsigned mount_scale(void);
 

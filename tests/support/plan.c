@@ -44,6 +44,16 @@ static const struct faulty faulties[] = {
     {SYS_fchmod, true, {{FAILS, EIO}}},
     {SYS_fchown, true, {{FAILS, EIO}}},
     {SYS_getdents64, true, {{FAILS, EIO}, {FAILS, ENOMEM}}},
+#ifdef SYS_readlink /* not on every machine, as SYS_dup2 */
+    {SYS_readlink, false, {{FAILS, EACCES}}},
+    {SYS_dup2, false, {{FAILS, EBUSY}}},
+#endif
+    {SYS_memfd_create, false, {{FAILS, EMFILE}}},
+    {SYS_fcntl, false, {{FAILS, EMFILE}}},
+    {SYS_eventfd2, false, {{FAILS, EMFILE}}},
+    {SYS_inotify_init1, false, {{FAILS, EMFILE}}},
+    {SYS_inotify_add_watch, false, {{FAILS, ENOSPC}}},
+    {SYS_clone3, false, {{FAILS, EAGAIN}}},
     {SYS_mmap, false, {{FAILS, ENOMEM}}},
     {SYS_mprotect, false, {{FAILS, ENOMEM}}},
     {SYS_mremap, false, {{FAILS, ENOMEM}}},
@@ -66,6 +76,12 @@ static unsigned count_variants(const struct faulty *faulty)
     while (count < FAULTS_MOST && faulty->faults[count].how != NO_FAULT)
         count++;
     return count;
+}
+
+bool plan_is_of_threads(const struct tracer_stop *stop)
+{
+    return stop->number == SYS_clone3 || stop->number == SYS_eventfd2 ||
+           stop->number == SYS_inotify_add_watch || stop->number == SYS_inotify_init1;
 }
 
 static bool fail_call(struct plan *plan, const struct tracer_stop *stop, int error)
@@ -106,7 +122,8 @@ bool plan_follow(struct plan *plan, const struct tracer *tracer, const struct tr
             return fail_call(plan, stop, EIO);
         }
     }
-    faulty = counts && stop->is_entry ? find_faulty(tracer, stop) : NULL;
+    plan->over = plan->over || (counts && tracer_names(stop, ".gcda"));
+    faulty = counts && !plan->over && stop->is_entry ? find_faulty(tracer, stop) : NULL;
     if (faulty == NULL || plan->seen++ != plan->which)
         return true;
     plan->variants = count_variants(faulty);

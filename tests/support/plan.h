@@ -1,10 +1,10 @@
 /*
  * plan - one system call of a traced daemon is to fail, and how.
  *
- * A plan counts the daemon's calls that can fail - those on files and memory, not those on the FUSE
- * device, nor what threads, futexes, eventfds and inotify need to be there at all; nor close(2),
- * which must not be tried again - and has one of them fail in one of the ways that fit it: it is
- * not done, and returns an errno; or it does less than it was asked to.
+ * A plan counts the daemon's calls that can fail - those on files and memory, and those that make a
+ * thread, an eventfd or a watch; not those on the FUSE device, nor futexes; nor close(2), which must
+ * not be tried again - and has one of them fail in one of the ways that fit it: it is not done, and
+ * returns an errno; or it does less than it was asked to.
  *
  * For the thread that traces.
  */
@@ -41,6 +41,7 @@ struct plan {
     bool alone;         /* a lock found held would say that somebody lives: none is */
     pid_t thread;       /* where it goes on: 0: nowhere */
     int64_t result;     /* at the next exit there; 0: as it is */
+    bool over;          /* it writes what it has counted (gcov), which is no work of its own */
     enum plan_how next; /* what becomes of the next one there of this kind */
 };
 
@@ -50,6 +51,9 @@ struct plan {
  */
 bool plan_follow(struct plan *plan, const struct tracer *tracer, const struct tracer_stop *stop,
                  bool counts);
+
+/* Whether the call makes a thread, or what threads wait for. */
+bool plan_is_of_threads(const struct tracer_stop *stop);
 
 /* What the fault does, in words. */
 const char *plan_say(const struct plan *plan);
