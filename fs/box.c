@@ -199,8 +199,9 @@ static void go_on_later(struct job *job)
  * anyway, and another one waits for the lock already. Call with the mutex held. */
 static struct job *pop_waiting(struct box *box)
 {
-    if (!box->news || box->lock_is_held)
+    if (!box->news || (box->lock_is_held && !box->returned))
         return NULL;
+    box->returned = false;
     box->news = false; /* before he looks: whoever brings some meanwhile says so again */
     return queue_pop(&box->waiting);
 }
@@ -239,6 +240,7 @@ static struct job *next_job(struct box *box, bool more)
 
     (void)pthread_mutex_lock(&box->mutex);
     box->news = box->news || more;
+    box->returned = box->returned || more;
     job = ++box->turns_count % LATER_EVERY == 0 ? queue_pop(&box->later) : NULL;
     while (job == NULL && (job = queue_pop(&box->ready)) != NULL && job->takes_lock &&
            box->contended.first != NULL) {
@@ -256,6 +258,19 @@ static struct job *next_job(struct box *box, bool more)
     (void)pthread_mutex_unlock(&box->mutex);
     boxes_free_files(&box->fs->boxes, closed);
     return job;
+}
+
+void box_close_files(struct box *box)
+{
+    struct box_files *files = NULL;
+
+    (void)pthread_mutex_lock(&box->mutex);
+    if (!box->busy) {
+        files = box->files;
+        box->files = NULL;
+    }
+    (void)pthread_mutex_unlock(&box->mutex);
+    boxes_free_files(&box->fs->boxes, files);
 }
 
 void box_count_inflight(struct box *box)
@@ -561,6 +576,14 @@ void box_has_news(struct box *box)
     (void)pthread_mutex_unlock(&box->mutex);
     if (tell)
         keeper_attend(&box->fs->keeper, box, true);
+}
+
+void box_has_returned(struct box *box)
+{
+    (void)pthread_mutex_lock(&box->mutex);
+    box->returned = true;
+    (void)pthread_mutex_unlock(&box->mutex);
+    box_has_news(box);
 }
 
 void box_take_up(struct box *box)

@@ -80,6 +80,7 @@ struct box {
     /* Protected by mutex. */
     bool busy;            /* somebody is at work: only he touches what is his below */
     bool news;            /* the first that waits for mail is worth a try */
+    bool returned;        /* also while the lock is held: something was given back */
     bool mail_is_watched; /* the keeper says `news` when the file below changes */
     bool base_is_taken;   /* one open file writes through the node that names have first */
     bool lock_is_held;    /* it was found held, and no try since has said otherwise */
@@ -184,8 +185,15 @@ bool box_base_is_shunned(struct box *box, pid_t thread);
 /* There may be something to receive. By whoever is at work. */
 void box_has_news(struct box *box);
 
+/* The same for what is in flight: whoever waits for it needs no lock. By whoever is at work. */
+void box_has_returned(struct box *box);
+
 /* The same, for the keeper, who saw the file below change: those that wait are tried. */
 void box_take_up(struct box *box);
+
+/* For the crew: closes what is open, unless somebody has come back to it. May take as long as the
+ * file system below does. */
+void box_close_files(struct box *box);
 
 /* Brings the count of what all boxes have in flight up to date. By whoever is at work. */
 void box_count_inflight(struct box *box);

@@ -271,7 +271,7 @@ void box_put(struct box *box)
         take_out(boxes, box);
     } else if (box->users_count == 0) {
         boxes->unused_count++;
-        rests = box->files != NULL;
+        rests = box->files != NULL || box->told != NULL;
         if (rests)
             rest(boxes, box);
     }
@@ -282,42 +282,32 @@ void box_put(struct box *box)
         keeper_rest(keeper);
 }
 
-/* Takes out the files of the first that has rested for long enough; NULL: there is none, or none at
- * all (`*more` is false). `*worthless`: its box, where that is to be freed. Call with boxes.mutex
- * held. */
-static struct box_files *pop_rested(struct boxes *boxes, struct box **worthless, bool *more)
+/* Forgets who was told to look the name up again, if it is too late for him. Nobody uses the box. */
+static bool expects_nobody(struct box *box)
 {
-    struct box *box = boxes->resting;
-    struct box_files *files;
-
-    *worthless = NULL;
-    *more = box != NULL;
-    if (box == NULL || keeper_now_ms() - box->rests_since_ms < REST_MS)
-        return NULL;
-    rest_no_longer(boxes, box);
-    files = box->files;
-    box->files = NULL;
-    if (is_worthless(boxes, box)) {
-        take_out(boxes, box);
-        boxes->unused_count--;
-        *worthless = box;
-    }
-    return files;
+    if (box_expects_lookup(box))
+        return false;
+    free(box->told);
+    box->told = NULL;
+    return true;
 }
 
-bool boxes_close_rested(struct boxes *boxes)
+struct box *boxes_pop_rested(struct boxes *boxes, bool *more)
 {
-    struct box_files *files;
-    struct box *worthless;
-    bool more;
+    int64_t now_ms = keeper_now_ms();
+    struct box *box;
 
-    do {
-        (void)pthread_mutex_lock(&boxes->mutex);
-        files = pop_rested(boxes, &worthless, &more);
-        (void)pthread_mutex_unlock(&boxes->mutex);
-        boxes_free_files(boxes, files);
-        if (worthless != NULL)
-            free_box(worthless);
-    } while (files != NULL);
-    return more;
+    (void)pthread_mutex_lock(&boxes->mutex);
+    while ((box = boxes->resting) != NULL && now_ms - box->rests_since_ms >= REST_MS &&
+           !expects_nobody(box) && box->files == NULL) {
+        rest_no_longer(boxes, box);
+        rest(boxes, box); /* once more, behind the others */
+    }
+    *more = box != NULL;
+    if (box != NULL && now_ms - box->rests_since_ms < REST_MS)
+        box = NULL;
+    if (box != NULL)
+        use(boxes, box);
+    (void)pthread_mutex_unlock(&boxes->mutex);
+    return box;
 }

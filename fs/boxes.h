@@ -2,10 +2,10 @@
  * boxes - all mailboxes that somebody uses, or has used a moment ago, by their process ids.
  *
  * A box is there while somebody has a reference. It stays without one while it is worth something:
- * it has something in flight, or was measured, or has files open still. Those rest: they are closed
- * when nobody has come back for REST_MS (see boxes.c), by boxes_close_rested(), which the keeper
- * calls about once a second while there are any. How many boxes have files open is limited by the
- * descriptors that the process may have.
+ * it has something in flight, or was measured, or has files open still, or was to be looked up again
+ * by somebody who has not come yet. The last two rest, until nobody has come back for REST_MS (see
+ * boxes.c), or it is too late for him: the keeper asks for those about once a second while there are
+ * any. How many boxes have files open is limited by the descriptors that the process may have.
  */
 #ifndef GPROCFS_BOXES_H
 #define GPROCFS_BOXES_H
@@ -45,8 +45,10 @@ void boxes_release(struct boxes *boxes);
 /* Calls `each` for every box there is; others may come and go meanwhile. */
 void boxes_each(struct boxes *boxes, void (*each)(struct box *box));
 
-/* Closes the files of boxes that have rested long enough. False: none is left that rests. */
-bool boxes_close_rested(struct boxes *boxes);
+/* The box that has rested for long enough, with a reference for the caller, who is to have
+ * box_close_files() called, and give it back; NULL: there is none, or none at all that rests (`*more`
+ * is false). */
+struct box *boxes_pop_rested(struct boxes *boxes, bool *more);
 
 /*
  * For whoever is at work on a box: files to be kept open, none of which is yet. NULL: no memory. To

@@ -244,7 +244,7 @@ static void take_back(struct job *job, struct pack *pack)
         gproc_inflight_give_back(&job->box->inflight, pack->whole[i]);
     if (hand->taken != NULL && hand->offset_bytes == 0)
         hand_put_down(job);
-    box_has_news(job->box);
+    box_has_returned(job->box);
 }
 
 /*

@@ -132,7 +132,8 @@ static bool still_held(struct box *box)
     (void)pthread_mutex_unlock(&box->mutex);
     result = gproc_lock_take(&lock, &box->fs->locks, box->pid, creator, GPROC_WAIT_NONE);
     gproc_lock_release(&lock);
-    return result == -EWOULDBLOCK;
+    /* Short of descriptors or memory it cannot be told; time goes on. */
+    return result == -EWOULDBLOCK || result == -EMFILE || result == -ENFILE || result == -ENOMEM;
 }
 
 /* One box whose lock was held. True: it has to be watched further. */
@@ -370,13 +371,29 @@ struct times {
     int64_t pause_ns; /* between looks at locks */
 };
 
+/* Has the files of those that have rested long enough closed: by the crew, since that may take its
+ * time (NFS, FUSE). False: none is left that rests. */
+static bool have_rested_closed(struct keeper *keeper)
+{
+    struct box *box;
+    bool more;
+
+    while ((box = boxes_pop_rested(&keeper->fs->boxes, &more)) != NULL) {
+        if (crew_give(&keeper->fs->crew, box, box_close_files) < 0) {
+            box_put(box); /* it rests again */
+            break;
+        }
+    }
+    return more;
+}
+
 /* Files that nobody uses any more are closed. */
 static void close_rested(struct keeper *keeper, struct times *times)
 {
     if (times->rest_ns >= 0 && now_ns() >= times->rest_ns) {
         times->rest_ns = -1;
         atomic_store(&keeper->boxes_rest, false); /* first: who comes meanwhile says so again */
-        if (boxes_close_rested(&keeper->fs->boxes))
+        if (have_rested_closed(keeper))
             atomic_store(&keeper->boxes_rest, true);
     }
     if (times->rest_ns < 0 && atomic_load(&keeper->boxes_rest))

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
+#include <linux/fuse.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "gprocfs.h"
@@ -359,6 +361,28 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
     return result;
 }
 
+/*
+ * libfuse before 3.17 keeps FUSE_CAP_PARALLEL_DIROPS to itself: the kernel is not told. So the first
+ * answer, which is that to INIT, is completed here.
+ */
+static ssize_t write_answer(int fd, struct iovec *parts, int count, void *userdata)
+{
+    static atomic_bool has_begun;
+    struct fuse_init_out *answer = count == 2 ? parts[1].iov_base : NULL;
+
+    (void)userdata;
+    if (!atomic_exchange(&has_begun, true) && answer != NULL &&
+        parts[1].iov_len >= offsetof(struct fuse_init_out, max_background))
+        answer->flags |= FUSE_PARALLEL_DIROPS;
+    return writev(fd, parts, count);
+}
+
+static ssize_t read_request(int fd, void *buffer, size_t size_bytes, void *userdata)
+{
+    (void)userdata;
+    return read(fd, buffer, size_bytes);
+}
+
 /* The session, mounted; NULL: it has been told why not, and `*status` is what to exit with. */
 static struct fuse_session *mount_session(struct gprocfs *fs, struct options *options, int *status)
 {
@@ -373,6 +397,10 @@ static struct fuse_session *mount_session(struct gprocfs *fs, struct options *op
         fuse_session_destroy(session);
         session = NULL;
     }
+    if (session != NULL)
+        (void)fuse_session_custom_io(
+            session, &(struct fuse_custom_io){.read = read_request, .writev = write_answer},
+            fuse_session_fd(session));
     words_end(&words, text);
     if (session == NULL && *status == EXIT_USAGE)
         log_error("%s; try gprocfs -h", text[0] != '\0' ? text : "an option is wrong");

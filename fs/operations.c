@@ -64,6 +64,9 @@ static void op_init(void *userdata, struct fuse_conn_info *connection)
     /* Attributes that come with names would be out of date before anybody looks at them, and cost
      * each file a look. */
     connection->want &= ~(unsigned int)(FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+    /* Else the kernel looks up one name of a directory at a time, and one that is slow below keeps all
+     * others waiting where no signal reaches them. See also main.c. */
+    connection->want |= connection->capable & FUSE_CAP_PARALLEL_DIROPS;
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
     /* Pictures can be mapped, then, by who shares the mapping as well. */
     connection->want |= connection->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
@@ -147,7 +150,8 @@ static int open_handle(fuse_req_t req, struct tree_node node, const struct stat 
         return -ENOMEM;
     result = access_open(box, req, node, info->flags, made, &grant);
     /* A shell ignores the error of the close that would send: it hears that of open. */
-    if (result == 0 && (info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box))
+    if (result == 0 && (info->flags & O_ACCMODE) != O_RDONLY && box_is_stuck(box) &&
+        box_try_lock(box, access_creator(req)) == -EWOULDBLOCK)
         result = -ETIMEDOUT;
     if (result == 0)
         result = handle_new(box, node, info->flags, fuse_req_ctx(req)->pid, access_creator(req),

@@ -15,7 +15,7 @@
 #include "log.h"
 
 enum {
-    THREADS_MOST_COUNT = 512,
+    THREADS_MOST_COUNT = 2048,
     STACK_BYTES = 512 * 1024,
     /* Ends the read that a thread waits in, and does nothing else. These numbers are nobody else's in
        this process. */
@@ -23,6 +23,7 @@ enum {
     /* Wakes the thread that watches over the others. */
     WATCH_SIGNAL = SIGUSR2,
     TICK_NS = 1000 * 1000,
+    MEMORY_PAUSE_NS = 100 * 1000 * 1000,
     BUSY_TICKS = 20,  /* without a moment of rest: one thread is too few */
     CALM_TICKS = 200, /* with all at rest: it is one too many */
     IDLE_TICKS = 100, /* without a request: it can be waited for */
@@ -171,6 +172,10 @@ static void *serve_requests(void *context)
 
         if (received == -EINTR || received == -EAGAIN)
             continue;
+        if (received == -ENOMEM) { /* for the buffer: nothing has been read */
+            (void)nanosleep(&(struct timespec){0, MEMORY_PAUSE_NS}, NULL);
+            continue;
+        }
         if (received <= 0) {
             ended = true;
         } else {

@@ -414,7 +414,7 @@ static enum job_result give_back(struct job *job)
 
     if (handle->hand.taken != NULL) {
         hand_put_down(job);
-        box_has_news(box);
+        box_has_returned(box);
     }
     handle_free(handle);           /* the job keeps the box */
     (void)job_reply_error(job, 0); /* nobody waits for it */

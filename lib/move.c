@@ -15,6 +15,7 @@ static int load_file(const struct gproc_inflight *inflight, struct gproc_infligh
         gproc_segment_release(&segment->file);
         segment->file = (struct gproc_segment){.fd = -1};
     }
+    segment->file.stop = &inflight->store->is_ending;
     return result;
 }
 

@@ -171,6 +171,7 @@ int gproc_segment_copy(struct gproc_segment *segment, int fd, const struct gproc
 
     memset(segment, 0, sizeof(*segment));
     segment->fd = fd;
+    segment->stop = stop;
     segment->state = GPROC_SEGMENT_MOVING;
     segment->inode = mailbox->status.st_ino;
     segment->owner = (uint64_t)mailbox->status.st_uid + 1;
@@ -283,6 +284,7 @@ struct gproc_source gproc_segment_source(const struct gproc_segment *segment)
         .fd = segment->fd,
         .start = GPROC_SEGMENT_DATA_OFFSET,
         .size_bytes = segment->size_bytes,
+        .stop = segment->stop,
     };
 
     return source;

@@ -66,7 +66,8 @@ struct gproc_segment {
     ino_t inode;
     uint64_t owner; /* the mailbox's, + 1; 0: not known */
     struct timespec modified;
-    off_t size_bytes; /* of the data */
+    const atomic_bool *stop; /* ends whatever reads the data; or NULL */
+    off_t size_bytes;        /* of the data */
     off_t cursor;
     size_t holes_count;       /* slots in use are below this */
     struct gproc_hole *holes; /* owned, GPROC_SEGMENT_HOLES_COUNT; NULL until one is needed */

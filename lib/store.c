@@ -120,6 +120,7 @@ static int make_own(struct gproc_store *store, int common)
 static int make(struct gproc_store *store)
 {
     int result = -EAGAIN;
+    struct stat status;
     int attempt;
 
     for (attempt = 0; attempt < TRIES_COUNT && result == -EAGAIN; attempt++) {
@@ -129,6 +130,10 @@ static int make(struct gproc_store *store)
             return common;
         result = make_own(store, common);
         (void)close(common);
+    }
+    if (result == 0 && fstat(store->directory->fd, &status) == 0) {
+        store->device = status.st_dev;
+        store->inode = status.st_ino;
     }
     return result;
 }
@@ -150,9 +155,26 @@ int gproc_store_open(struct gproc_store *store, struct gproc_place *directory)
     return result;
 }
 
+/* Whether the mailbox directory is another one by now: what was taken from there no other mount would
+ * find here. Call with `renewing` held. */
+static bool is_elsewhere(const struct gproc_store *store)
+{
+    struct stat status;
+
+    return fstat(store->directory->fd, &status) == 0 &&
+           (status.st_ino != store->inode || status.st_dev != store->device);
+}
+
+static void move_to(struct gproc_store *store, const struct gproc_store *other)
+{
+    memcpy(store->name, other->name, sizeof(store->name));
+    store->device = other->device;
+    store->inode = other->inode;
+}
+
 /*
- * Somebody deleted the mailbox directory and all in it: go on in a new one. As with a place, the
- * numbers of the descriptors stay, for the threads that use them at this moment.
+ * Somebody deleted the mailbox directory and all in it, or moved it away: go on in a new one. As with
+ * a place, the numbers of the descriptors stay, for the threads that use them at this moment.
  */
 static int renew(struct gproc_store *store)
 {
@@ -163,7 +185,7 @@ static int renew(struct gproc_store *store)
     (void)pthread_mutex_lock(&store->renewing);
     if (fstat(store->fd, &status) < 0)
         result = -errno;
-    else if (status.st_nlink > 0)
+    else if (status.st_nlink > 0 && !is_elsewhere(store))
         result = 0; /* another thread was faster */
     else
         result = make(&other);
@@ -172,7 +194,7 @@ static int renew(struct gproc_store *store)
             dup3(other.fd, store->fd, O_CLOEXEC) < 0)
             result = -errno;
         else
-            memcpy(store->name, other.name, sizeof(store->name));
+            move_to(store, &other);
         (void)close(other.lock_fd);
         (void)close(other.fd);
     }
@@ -379,6 +401,17 @@ int gproc_store_list(const struct gproc_store *store,
     return for_each(store->fd, list_segment, &listing);
 }
 
+/* 0 or a negative errno. */
+static int keep_up(struct gproc_store *store)
+{
+    bool elsewhere;
+
+    (void)pthread_mutex_lock(&store->renewing);
+    elsewhere = is_elsewhere(store);
+    (void)pthread_mutex_unlock(&store->renewing);
+    return elsewhere ? renew(store) : 0;
+}
+
 int gproc_store_create(struct gproc_store *store, pid_t pid, uint64_t *serial)
 {
     char name[GPROC_STORE_NAME_BYTES];
@@ -390,9 +423,11 @@ int gproc_store_create(struct gproc_store *store, pid_t pid, uint64_t *serial)
     time_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
     *serial = *serial < time_ns ? time_ns : *serial + 1;
     for (attempt = 0; attempt < TRIES_COUNT; attempt++, (*serial)++) {
-        int result = 0;
+        int result = keep_up(store);
         int fd;
 
+        if (result < 0)
+            return result;
         if (*serial > INT64_MAX)
             return -EOVERFLOW;
         segment_name(name, pid, *serial);

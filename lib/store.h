@@ -30,10 +30,13 @@ enum {
 };
 
 struct gproc_store {
-    struct gproc_place *directory;     /* not owned: the mailbox directory */
-    int fd;                            /* owned: our own directory */
-    int lock_fd;                       /* owned */
-    pthread_mutex_t renewing;          /* held while both descriptors are given another directory */
+    struct gproc_place *directory; /* not owned: the mailbox directory */
+    int fd;                        /* owned: our own directory */
+    int lock_fd;                   /* owned */
+    pthread_mutex_t renewing;      /* held while both descriptors are given another directory */
+    /* Protected by renewing. */
+    dev_t device; /* of the mailbox directory that our own is in */
+    ino_t inode;
     char name[GPROC_STORE_NAME_BYTES]; /* of our own directory, below .gprocfs */
     /* False when opened; set by the owner, from any thread: what is being moved stays where it is. */
     atomic_bool is_ending;

@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -29,6 +31,7 @@ enum {
     FIRST_OF_MANY = 100001,
     MAILBOXES = 100000,
     PAIRS = 1000,
+    SLOW_MS = 15000,    /* the usual is at once */
     PAIR_MOST_MS = 250, /* 99 of 100; the usual is less than one */
     MESSAGE_BYTES = 1 << 20,
     MESSAGES = 1024,
@@ -424,8 +427,121 @@ static void frozen_file_system_below_does_not_keep_looks_from_being_answered(voi
         assert_int_equal(pile_await(&piles[i], 0, CHILD_MS), 0);
     through_expect_read(fd, "one");
     assert_success(close(fd));
-    /* 64 threads serve. When a request of each stands still, the mount does, too: see fs/serve.c. */
+    /* When a request of each thread that may be had stands still, the mount does, too: see fs/serve.c. */
     assert_true(few_ms >= 0);
+}
+
+/* --- One that is slow ------------------------------------------------------------------------ */
+
+/* Another mount, of which a file stands in a mailbox's place: as slow as its daemon, which is stopped. */
+struct slow {
+    pid_t daemon;
+    const char *box;
+};
+
+static pid_t start_other_mount(struct mount *mount, const char *mnt)
+{
+    const char *mail = mount_path(mount, "%s/mail", mount->work);
+    const char *options = mount_path(mount, "lockdir=%s/locks", mount->work);
+    int64_t deadline_ms = process_clock_ms() + SLOW_MS;
+    struct stat before, now;
+    pid_t daemon;
+
+    assert_true(mkdir(mail, 0777) == 0 && mkdir(mnt, 0777) == 0 && stat(mnt, &before) == 0);
+    daemon = process_fork(0);
+    if (daemon == 0) {
+        execl(mount_program(), "gprocfs", "-f", "-o", options, mail, mnt, (char *)NULL);
+        _exit(127);
+    }
+    do {
+        assert_success(stat(mnt, &now));
+    } while (now.st_dev == before.st_dev && process_clock_ms() < deadline_ms);
+    assert_true(now.st_dev != before.st_dev);
+    return daemon;
+}
+
+static int mount_over(const char *from, const char *to)
+{
+    return mount(from, to, NULL, MS_BIND, NULL);
+}
+
+static struct slow make_slow(struct mount *mount, int box)
+{
+    const char *mnt = mount_path(mount, "%s/mnt", mount->work);
+    struct slow slow = {.daemon = start_other_mount(mount, mnt), .box = behind_box(mount, box)};
+    const char *its_box = mount_path(mount, "%s/1", mnt); /* whose attributes are never believed */
+    int fd = open(its_box, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+    assert_true(fd >= 0);
+    assert_success(close(fd));
+    assert_int_equal(behind_append(mount, box, NULL, 0), 0);
+    if (mount_over(its_box, slow.box) != 0)
+        fail_msg("nothing slow can be made");
+    assert_success(kill(slow.daemon, SIGSTOP));
+    assert_int_equal(waitpid(slow.daemon, NULL, WUNTRACED), slow.daemon); /* it stops in a moment */
+    return slow;
+}
+
+static void end_slow(struct mount *mount, struct slow *slow)
+{
+    (void)kill(slow->daemon, SIGCONT);
+    (void)umount2(slow->box, MNT_DETACH);
+    (void)kill(slow->daemon, SIGTERM);
+    (void)process_wait(slow->daemon, SLOW_MS);
+    (void)umount2(mount_path(mount, "%s/mnt", mount->work), MNT_DETACH);
+}
+
+static pid_t start_look(struct mount *mount, int box)
+{
+    const char *path = through_box(mount, box);
+    pid_t child = process_fork(0);
+
+    if (child == 0) {
+        struct stat status;
+
+        _exit(stat(path, &status) == 0 ? 0 : 1);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+/* Until it waits for an answer of ours. */
+static void await_asking(pid_t child)
+{
+    int64_t deadline_ms = process_clock_ms() + SLOW_MS;
+    char path[64], text[64];
+    bool asks = false;
+
+    snprintf(path, sizeof(path), "/proc/%d/wchan", (int)child);
+    do {
+        FILE *file = fopen(path, "re");
+
+        asks = file != NULL && fgets(text, sizeof(text), file) != NULL &&
+               strcmp(text, "request_wait_answer") == 0;
+        if (file != NULL)
+            fclose(file);
+    } while (!asks && process_clock_ms() < deadline_ms);
+    if (!asks)
+        fail_msg("nobody asks");
+}
+
+/* Unless the kernel is told that it may, it looks up one name of a directory after the other. */
+static void name_that_is_slow_below_keeps_no_other_from_being_looked_up(void **state)
+{
+    struct mount *mount = mount_of(state);
+    struct slow slow;
+    pid_t slow_look, look;
+    int status;
+
+    assert_int_equal(behind_append(mount, OTHER, NULL, 0), 0);
+    slow = make_slow(mount, BOX);
+    slow_look = start_look(mount, BOX);
+    await_asking(slow_look);
+    look = start_look(mount, OTHER);
+    status = process_wait(look, SLOW_MS);
+    end_slow(mount, &slow);
+    (void)process_wait(slow_look, SLOW_MS);
+    assert_int_equal(status, 0);
 }
 
 int main(void)
@@ -433,6 +549,7 @@ int main(void)
     static const struct mount_options large = {
         .place = MOUNT_ON_TMPFS, .place_kib = PLACE_KIB, .seconds = 100, .chatty = true};
     static const struct mount_options many = {.seconds = 120, .chatty = true};
+    static const struct mount_options root = {.needs_root = true, .chatty = true, .seconds = 60};
     static const struct mount_options frozen = {
         .place = MOUNT_ON_EXT4, .place_kib = 65536, .seconds = 60, .chatty = true};
     const struct CMUnitTest tests[] = {
@@ -441,6 +558,7 @@ int main(void)
         MOUNT_TEST_WITH(end_during_a_drain_is_at_once_and_loses_nothing, &large),
         MOUNT_TEST_WITH(end_with_much_in_flight_is_at_once_and_loses_nothing, &large),
         MOUNT_TEST_WITH(frozen_file_system_below_does_not_keep_looks_from_being_answered, &frozen),
+        MOUNT_TEST_WITH(name_that_is_slow_below_keeps_no_other_from_being_looked_up, &root),
     };
 
     if (!mount_possible())

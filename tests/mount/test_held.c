@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,6 +164,75 @@ static void follower_gets_what_comes_after_the_waiter_for_the_lock_was_killed(vo
         through_expect_answer(&follower, "from the holder");
     }
     behind_expect_bytes(mount, BOX, NULL, 0);
+}
+
+/* What the daemon has in hand needs no lock: the one who waits for it is the next. */
+static void follower_gets_what_is_given_back_while_the_lock_is_held(void **state)
+{
+    enum { LARGE_BYTES = 100000 }; /* more than is answered straight from the mailbox */
+    struct mount *mount = mount_of(state);
+    const uint8_t *payload = through_payload(mount, LARGE_BYTES, BOX);
+    struct through_waiter follower, sender;
+    char begin[16];
+    int lock, other;
+
+    assert_int_equal(behind_send(mount, BOX, 1, payload, LARGE_BYTES), 0);
+    other = through_open_view(mount, views[0], BOX, THROUGH_RECEIVE);
+    assert_int_equal(read(other, begin, sizeof(begin)), sizeof(begin));
+    follower = through_start_reader(mount, views[0], BOX);
+    through_await_parked(mount, "message", 1);
+    lock = take_lock(mount);
+    sender = start_sender(mount, THROUGH_APPEND);
+    through_await_parked(mount, "lock", 1);
+    assert_success(close(other));
+    assert_true(through_await(&follower).result > 0); /* as much as it asked for */
+    assert_success(close(lock));
+    assert_int_equal(through_await(&sender).result, 13);
+}
+
+/* --- Those who are told that it takes too long ----------------------------------------------- */
+
+static struct through_waiter await_time_out(struct mount *mount, int *lock)
+{
+    struct through_waiter sender;
+
+    *lock = take_lock(mount);
+    sender = start_sender(mount, THROUGH_APPEND);
+    through_await_parked(mount, "lock", 1);
+    return sender;
+}
+
+static void mailbox_can_be_used_as_soon_as_the_lock_is_free(void **state)
+{
+    struct mount *mount = mount_of(state);
+
+    make_box(mount);
+    for (int i = 0; i < 5; i++) {
+        int lock, fd;
+        struct through_waiter sender = await_time_out(mount, &lock);
+
+        assert_int_equal(through_expect_failure(&sender), ETIMEDOUT);
+        assert_errno(open(through_box(mount, BOX), THROUGH_APPEND, 0666), ETIMEDOUT);
+        assert_success(close(lock));
+        fd = through_open(mount, BOX, THROUGH_APPEND);
+        through_write_once(fd, "x", 1);
+        assert_success(close(fd));
+    }
+}
+
+/* It cannot look whether the lock is free, then. */
+static void time_is_up_also_for_a_daemon_without_descriptors(void **state)
+{
+    static const struct rlimit none = {3, 3};
+    struct mount *mount = mount_of(state);
+    struct through_waiter sender;
+    int lock;
+
+    make_box(mount);
+    sender = await_time_out(mount, &lock);
+    assert_success(prlimit(mount->daemon, RLIMIT_NOFILE, &none, NULL));
+    assert_int_equal(through_expect_failure(&sender), ETIMEDOUT);
+    assert_success(close(lock));
 }
 
 /* --- Those who do not wait ------------------------------------------------------------------- */
@@ -548,6 +618,8 @@ static void inode_number_is_the_same_for_all_writers(void **state)
 int main(void)
 {
     static const struct mount_options patient = {.options = "lock_timeout=0"};
+    static const struct mount_options hasty = {
+        .options = "lock_timeout=1", .chatty = true, .seconds = 60};
     static const struct mount_options brief = {
         .options = "lock_timeout=2", .chatty = true, .seconds = 60};
     const struct CMUnitTest tests[] = {
@@ -555,6 +627,9 @@ int main(void)
                         &patient),
         MOUNT_TEST_WITH(follower_gets_what_comes_after_the_waiter_for_the_lock_was_killed,
                         &patient),
+        MOUNT_TEST_WITH(follower_gets_what_is_given_back_while_the_lock_is_held, &patient),
+        MOUNT_TEST_WITH(mailbox_can_be_used_as_soon_as_the_lock_is_free, &hasty),
+        MOUNT_TEST_WITH(time_is_up_also_for_a_daemon_without_descriptors, &hasty),
         MOUNT_TEST_WITH(reader_that_does_not_wait_gets_eagain_at_once_while_the_lock_is_held,
                         &patient),
         MOUNT_TEST_WITH(lock_that_becomes_free_wakes_who_polls, &patient),

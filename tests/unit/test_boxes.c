@@ -134,12 +134,55 @@ static void test_boxes_in_one_place_come_and_go_alone(void **state)
     stage_clear(&fixture.stage);
 }
 
+static struct box *rested(struct boxes *boxes, bool *more)
+{
+    struct box *box;
+
+    for (box = boxes->resting; box != NULL; box = box->next_resting)
+        box->rests_since_ms = 0; /* for long enough */
+    return boxes_pop_rested(boxes, more);
+}
+
+/* Who was told to look the name up again finds it as it was, if he comes in time. */
+static void test_box_that_somebody_was_told_of_stays_until_it_is_too_late_for_him(void **state)
+{
+    static const struct inside_options alone = {.alone = true};
+    struct fixture fixture;
+    struct boxes *boxes;
+    struct box *box;
+    bool more;
+
+    stage_init(&fixture.stage, *state);
+    stage_set(&fixture.stage);
+    fixture.inside = inside_mount(fixture.stage.parent, &alone);
+    boxes = &inside_fs(fixture.inside)->boxes;
+    box = box_get(inside_fs(fixture.inside), STAGE_PID);
+    assert_non_null(box);
+    (void)pthread_mutex_lock(&box->mutex);
+    box_shun_base(box, getpid());
+    (void)pthread_mutex_unlock(&box->mutex);
+    box_put(box);
+    assert_null(rested(boxes, &more));
+    assert_true(more);
+    assert_ptr_equal(boxes->resting, box);
+    box->told->until_ms = 1;
+    assert_ptr_equal(rested(boxes, &more), box);
+    box_close_files(box);
+    box_put(box);
+    assert_null(box_find(inside_fs(fixture.inside), STAGE_PID));
+    assert_null(rested(boxes, &more));
+    assert_false(more);
+    inside_unmount(fixture.inside);
+    stage_clear(&fixture.stage);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         TEMPORARY_TEST(test_files_that_are_kept_open_are_few),
         TEMPORARY_TEST(test_more_descriptors_do_not_mean_ever_more_files),
         TEMPORARY_TEST(test_boxes_in_one_place_come_and_go_alone),
+        TEMPORARY_TEST(test_box_that_somebody_was_told_of_stays_until_it_is_too_late_for_him),
     };
 
     return cmocka_run_group_tests_name("boxes", tests, NULL, NULL);

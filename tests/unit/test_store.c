@@ -265,6 +265,27 @@ static void test_directory_that_was_deleted_is_made_again_under_the_same_numbers
     fixture_close(fixture);
 }
 
+/* What is taken from the new one must be found there, should we be killed. */
+static void test_directory_that_was_moved_away_keeps_what_it_has_and_gets_no_more(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    char away[PATH_MAX + 8];
+    uint64_t serial;
+
+    assert_int_equal(gproc_store_open(&fixture->store, &fixture->directory), 0);
+    serial = put_segment(&fixture->store, PID, "old");
+    (void)snprintf(away, sizeof(away), "%s.away", fixture->path);
+    assert_int_equal(rename(fixture->path, away), 0);
+    assert_int_equal(gproc_place_renew(&fixture->directory), 0);
+    serial = put_segment(&fixture->store, PID, "new");
+    assert_segment(&fixture->store, PID, serial, "new");
+    assert_true(temporary_exists(own(fixture, &fixture->store, "lock")));
+    assert_int_equal(gproc_store_delete(&fixture->store, PID, serial), 0);
+    gproc_store_close(&fixture->store);
+    temporary_remove(away);
+    fixture_close(fixture);
+}
+
 /* --- Segments -----------------------------------------------------------------------------------
  */
 
@@ -659,6 +680,7 @@ int main(void)
         TEMPORARY_TEST(test_directory_that_a_killed_mount_did_not_finish_is_finished),
         TEMPORARY_TEST(test_planted_common_directory_is_refused_without_hanging),
         TEMPORARY_TEST(test_directory_that_was_deleted_is_made_again_under_the_same_numbers),
+        TEMPORARY_TEST(test_directory_that_was_moved_away_keeps_what_it_has_and_gets_no_more),
         TEMPORARY_TEST(test_serials_grow_whatever_the_clock_does),
         TEMPORARY_TEST(test_missing_segment_is_enoent_and_not_made),
         TEMPORARY_TEST(test_list_tells_segments_and_nothing_else_and_stops_when_told),
