@@ -313,6 +313,22 @@ static void test_restart_amid_a_mailbox_with_damage_goes_on_where_it_was(void **
     }
 }
 
+/* Damage may take long to look through. */
+static void test_search_for_a_message_ends_with_the_mount_and_can_be_taken_up_again(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *taken;
+
+    temporary_append(fixture->box, "12345", 5);
+    send(fixture, "a");
+    assert_int_equal(world_take(&fixture->world), 0);
+    atomic_store(&fixture->world.store.is_ending, true);
+    assert_int_equal(gproc_inflight_next(&fixture->world.inflight, &taken), -ECANCELED);
+    atomic_store(&fixture->world.store.is_ending, false);
+    deliver(fixture, next(fixture, "a"));
+    fixture_close(fixture);
+}
+
 static void test_damaged_bytes_are_passed_over_and_counted_once(void **state)
 {
     struct fixture *fixture = fixture_open(state);
@@ -1121,6 +1137,7 @@ int main(void)
         TEMPORARY_TEST(
             test_what_is_in_hand_at_a_restart_is_there_again_and_what_was_delivered_is_not),
         TEMPORARY_TEST(test_restart_amid_a_mailbox_with_damage_goes_on_where_it_was),
+        TEMPORARY_TEST(test_search_for_a_message_ends_with_the_mount_and_can_be_taken_up_again),
         TEMPORARY_TEST(test_damaged_bytes_are_passed_over_and_counted_once),
         TEMPORARY_TEST(test_measure_follows_takes_and_deliveries_and_counts_what_is_in_hand),
         TEMPORARY_TEST(test_clear_spares_only_what_is_in_hand),

@@ -313,6 +313,26 @@ static void look(struct fixture *fixture)
                gproc_inflight_measure(&fixture->world.inflight, &payload_bytes, &disk_bytes));
 }
 
+static size_t say_nothing(char *to, const struct gproc_message *message)
+{
+    (void)to;
+    (void)message;
+    return 0;
+}
+
+/* Several as one, which is given back: whoever comes next has the first of them alone. */
+static void give_back_several(struct fixture *fixture)
+{
+    uint8_t bytes[2 * FRAME_MOST_BYTES];
+    struct gproc_pack pack = {.bytes = bytes, .room_bytes = sizeof(bytes), .head = say_nothing};
+    struct gproc_taken *several = next(fixture);
+
+    if (several == NULL)
+        return;
+    (void)note(fixture, gproc_inflight_extend(&fixture->world.inflight, several, &pack));
+    gproc_inflight_give_back(&fixture->world.inflight, several);
+}
+
 /* One out of order, the one before it given back. */
 static void hand_over_some(struct fixture *fixture)
 {
@@ -347,8 +367,10 @@ static void go_on_living(struct fixture *fixture, enum part failing)
 {
     send(fixture);
     part_is(FAILS_LIVING, failing);
-    if (note(fixture, world_take(&fixture->world)) == 0)
+    if (note(fixture, world_take(&fixture->world)) == 0) {
+        give_back_several(fixture);
         hand_over_some(fixture);
+    }
     look(fixture);
     if (failing == FAILS_CLEARING) {
         for (unsigned which = 0; which < fixture->sent_count; which++)
