@@ -223,15 +223,19 @@ static void mailbox_can_be_used_as_soon_as_the_lock_is_free(void **state)
 /* It cannot look whether the lock is free, then. */
 static void time_is_up_also_for_a_daemon_without_descriptors(void **state)
 {
-    static const struct rlimit none = {3, 3};
+    struct rlimit before, none;
     struct mount *mount = mount_of(state);
     struct through_waiter sender;
     int lock;
 
     make_box(mount);
     sender = await_time_out(mount, &lock);
+    assert_success(prlimit(mount->daemon, RLIMIT_NOFILE, NULL, &before));
+    none = before;
+    none.rlim_cur = 3;
     assert_success(prlimit(mount->daemon, RLIMIT_NOFILE, &none, NULL));
     assert_int_equal(through_expect_failure(&sender), ETIMEDOUT);
+    assert_success(prlimit(mount->daemon, RLIMIT_NOFILE, &before, NULL));
     assert_success(close(lock));
 }
 
@@ -578,6 +582,7 @@ static void of_two_that_sync_under_a_held_lock_neither_waits_for_the_other(void 
     for (int i = 0; i < 2; i++)
         assert_int_equal(through_expect_failure(&waiters[i]), ETIMEDOUT);
     assert_success(close(fds[0]));
+    view_await_sample(mount, "gprocfs_open_files", 1); /* nobody waits for a release */
     waiters[1] = through_start(0, fds[1], write_and_sync);
     through_await_parked(mount, "lock", 1);
     assert_success(close(lock));
