@@ -582,7 +582,7 @@ static void of_two_that_sync_under_a_held_lock_neither_waits_for_the_other(void 
     for (int i = 0; i < 2; i++)
         assert_int_equal(through_expect_failure(&waiters[i]), ETIMEDOUT);
     assert_success(close(fds[0]));
-    view_await_sample(mount, "gprocfs_open_files", 1); /* nobody waits for a release */
+    through_await_open(mount, 1); /* nobody waits for a release */
     waiters[1] = through_start(0, fds[1], write_and_sync);
     through_await_parked(mount, "lock", 1);
     assert_success(close(lock));
