@@ -123,6 +123,10 @@ static int make(struct gproc_store *store)
     struct stat status;
     int attempt;
 
+    if (fstat(store->directory->fd, &status) < 0)
+        return -errno;
+    store->device = status.st_dev;
+    store->inode = status.st_ino;
     for (attempt = 0; attempt < TRIES_COUNT && result == -EAGAIN; attempt++) {
         int common = open_common(store->directory);
 
@@ -130,10 +134,6 @@ static int make(struct gproc_store *store)
             return common;
         result = make_own(store, common);
         (void)close(common);
-    }
-    if (result == 0 && fstat(store->directory->fd, &status) == 0) {
-        store->device = status.st_dev;
-        store->inode = status.st_ino;
     }
     return result;
 }
@@ -155,14 +155,15 @@ int gproc_store_open(struct gproc_store *store, struct gproc_place *directory)
     return result;
 }
 
-/* Whether the mailbox directory is another one by now: what was taken from there no other mount would
- * find here. Call with `renewing` held. */
-static bool is_elsewhere(const struct gproc_store *store)
+/* Whether the mailbox directory is another one by now (1, 0, or a negative errno): what was taken from
+ * there no other mount would find here. Call with `renewing` held. */
+static int is_elsewhere(const struct gproc_store *store)
 {
     struct stat status;
 
-    return fstat(store->directory->fd, &status) == 0 &&
-           (status.st_ino != store->inode || status.st_dev != store->device);
+    if (fstat(store->directory->fd, &status) < 0)
+        return -errno;
+    return status.st_ino != store->inode || status.st_dev != store->device;
 }
 
 static void move_to(struct gproc_store *store, const struct gproc_store *other)
@@ -183,12 +184,9 @@ static int renew(struct gproc_store *store)
     int result;
 
     (void)pthread_mutex_lock(&store->renewing);
-    if (fstat(store->fd, &status) < 0)
-        result = -errno;
-    else if (status.st_nlink > 0 && !is_elsewhere(store))
-        result = 0; /* another thread was faster */
-    else
-        result = make(&other);
+    result = fstat(store->fd, &status) < 0 ? -errno : is_elsewhere(store);
+    if (result == 1 || (result == 0 && status.st_nlink == 0))
+        result = make(&other); /* else another thread was faster */
     if (result == 0 && other.fd >= 0) {
         if (dup3(other.lock_fd, store->lock_fd, O_CLOEXEC) < 0 ||
             dup3(other.fd, store->fd, O_CLOEXEC) < 0)
@@ -404,12 +402,12 @@ int gproc_store_list(const struct gproc_store *store,
 /* 0 or a negative errno. */
 static int keep_up(struct gproc_store *store)
 {
-    bool elsewhere;
+    int elsewhere;
 
     (void)pthread_mutex_lock(&store->renewing);
     elsewhere = is_elsewhere(store);
     (void)pthread_mutex_unlock(&store->renewing);
-    return elsewhere ? renew(store) : 0;
+    return elsewhere == 1 ? renew(store) : elsewhere;
 }
 
 int gproc_store_create(struct gproc_store *store, pid_t pid, uint64_t *serial)

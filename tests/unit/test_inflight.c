@@ -1019,6 +1019,20 @@ static void test_what_follows_is_packed_as_far_as_there_is_room(void **state)
     }
 }
 
+static void test_each_is_said_as_it_is_though_one_has_sent_them_all(void **state)
+{
+    struct fixture *fixture = fixture_open(state);
+    struct gproc_taken *taken;
+
+    for (size_t i = 0; i < 3; i++)
+        temporary_append_text(fixture->box, 7, abc[i]);
+    assert_int_equal(world_take(&fixture->world), 0);
+    assert_int_equal(gproc_inflight_next(&fixture->world.inflight, &taken), 1);
+    extend(fixture, taken, 99, "2:bb3:ccc");
+    deliver(fixture, taken);
+    fixture_close(fixture);
+}
+
 static void test_several_given_back_as_one_come_one_by_one_in_their_order(void **state)
 {
     /* With those behind them: nobody has taken them; somebody has and gives them back before, or
@@ -1158,6 +1172,7 @@ int main(void)
         TEMPORARY_TEST(test_error_amid_many_leaves_those_behind_it_in_hand),
         TEMPORARY_TEST(test_next_and_deliver_do_not_go_through_what_is_in_hand),
         TEMPORARY_TEST(test_what_follows_is_packed_as_far_as_there_is_room),
+        TEMPORARY_TEST(test_each_is_said_as_it_is_though_one_has_sent_them_all),
         TEMPORARY_TEST(test_several_given_back_as_one_come_one_by_one_in_their_order),
         TEMPORARY_TEST(test_what_is_one_is_there_again_after_a_restart_unless_delivered),
         TEMPORARY_TEST(test_only_what_follows_directly_is_one_with_it),

@@ -457,6 +457,50 @@ static void finish(struct fixture *fixture)
     clear(fixture);
 }
 
+/* More than is looked at in one go, so that it is read once more. */
+static void test_message_that_cannot_be_packed_is_left_to_who_comes_next(void **state)
+{
+    enum { LARGE_BYTES = 4 * 1024 * 1024, ROOM_BYTES = 2 * LARGE_BYTES };
+    uint8_t *frame = malloc(GPROC_FRAME_HEADER_BYTES + LARGE_BYTES);
+    uint8_t *room = malloc(ROOM_BYTES);
+    static const uint8_t small[1];
+    uint8_t *large = calloc(1, LARGE_BYTES);
+    struct fault_walk walk;
+
+    assert_true(frame != NULL && room != NULL && large != NULL);
+    fault_walk_init(&walk);
+    do {
+        struct gproc_pack pack = {.bytes = room, .room_bytes = ROOM_BYTES, .head = say_nothing};
+        struct fixture fixture;
+        struct gproc_taken *taken;
+        int result;
+
+        init(&fixture, *state);
+        temporary_append(fixture.box, frame, temporary_frame(frame, 1, small, sizeof(small)));
+        temporary_append(fixture.box, frame, temporary_frame(frame, 2, large, LARGE_BYTES));
+        assert_int_equal(begin(&fixture), 0);
+        assert_int_equal(world_take(&fixture.world), 0);
+        taken = next(&fixture);
+        fault_walk_start(&walk);
+        result = gproc_inflight_extend(&fixture.world.inflight, taken, &pack);
+        fault_walk_stop(&walk);
+        fault_walk_judge(&walk, result, 0);
+        assert_int_equal(taken->messages_count, result == 0 ? 2 : 1);
+        assert_int_equal(gproc_inflight_deliver(&fixture.world.inflight, taken), 0);
+        if (result < 0) {
+            taken = next(&fixture);
+            assert_int_equal(taken->message.payload_bytes, LARGE_BYTES);
+            assert_int_equal(gproc_inflight_deliver(&fixture.world.inflight, taken), 0);
+        }
+        assert_int_equal(fixture.world.inflight.messages_count, 0);
+        world_close(&fixture.world);
+        clear(&fixture);
+    } while (fault_walk_next(&walk));
+    free(frame);
+    free(room);
+    free(large);
+}
+
 static void test_move_from_a_mailbox_that_is_gone_is_settled(void **state)
 {
     struct fixture fixture;
@@ -528,6 +572,8 @@ static void test_what_could_not_be_counted_is_delivered_and_the_rest_counted_lat
     temporary_append(fixture.box, "???", 3); /* what is intact is counted while it is copied */
     fault_calls("pread", 2, 9, -EIO);        /* the first is the copy's */
     assert_int_equal(world_take(&fixture.world), 0);
+    assert_int_equal(gproc_inflight_measure(&fixture.world.inflight, &payload_bytes, &disk_bytes),
+                     -EIO);
     fault_stop();
     assert_int_equal(fixture.world.inflight.messages_count, 0);
     taken = next(&fixture);
@@ -638,6 +684,7 @@ int main(void)
         TEMPORARY_TEST(test_nothing_is_lost_or_comes_again_whatever_fails_while_it_is_in_flight),
         TEMPORARY_TEST(test_nor_whatever_fails_while_it_is_picked_up_from_a_dead_mount),
         TEMPORARY_TEST(test_clearing_throws_away_the_oldest_first_as_far_as_it_came),
+        TEMPORARY_TEST(test_message_that_cannot_be_packed_is_left_to_who_comes_next),
         TEMPORARY_TEST(test_move_from_a_mailbox_that_is_gone_is_settled),
         TEMPORARY_TEST(test_message_that_is_given_back_twice_is_given_back_once),
         TEMPORARY_TEST(test_measure_counts_what_is_loaded_and_the_rest_when_it_is),

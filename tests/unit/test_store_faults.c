@@ -228,14 +228,21 @@ static void test_common_directory_of_another_user_is_left_as_it_is(void **state)
 
 /* ---- Segments */
 
-/* With the directory deleted: in a new one. */
+static void move_away(struct stage *stage)
+{
+    assert_int_equal(
+        rename(stage->mailboxes, temporary_path(stage->temporary, "parent/gproc.away")), 0);
+    assert_int_equal(gproc_place_renew(place_of(stage)), 0);
+}
+
+/* With the directory deleted, or moved away: in a new one. */
 static void test_segment_is_made_or_the_error_handed_up(void **state)
 {
     struct fault_walk walk;
     struct stage stage;
 
     stage_init(&stage, *state);
-    for (int deleted = 0; deleted < 2; deleted++) {
+    for (int gone = 0; gone < 3; gone++) {
         fault_walk_init(&walk);
         do {
             struct gproc_store store;
@@ -244,8 +251,10 @@ static void test_segment_is_made_or_the_error_handed_up(void **state)
 
             stage_set(&stage);
             assert_int_equal(gproc_store_open(&store, place_of(&stage)), 0);
-            if (deleted)
+            if (gone == 1)
                 temporary_remove(stage.mailboxes);
+            if (gone == 2)
+                move_away(&stage);
             fault_walk_start(&walk);
             fd = gproc_store_create(&store, STAGE_PID, &serial);
             fault_walk_stop(&walk);
@@ -257,6 +266,8 @@ static void test_segment_is_made_or_the_error_handed_up(void **state)
             /* It may be tried again. */
             put_segment(&store, STAGE_PID);
             gproc_store_close(&store);
+            if (gone == 2)
+                temporary_remove(temporary_path(stage.temporary, "parent/gproc.away"));
             stage_clear(&stage);
         } while (fault_walk_next(&walk));
     }
