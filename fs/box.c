@@ -171,7 +171,7 @@ static void await_mail(struct job *job)
     job->has_waited = true;
     (void)pthread_mutex_unlock(&box->mutex);
     if (attend)
-        keeper_attend(&box->fs->keeper, box, false);
+        lookout_attend(&box->fs->lookout, box, false);
     if (give_up)
         answer_all(job, -EINTR);
 }
@@ -563,7 +563,7 @@ void box_lock_is_free(struct box *box)
     tell = box->pollers != NULL;
     go_on(box);
     if (tell)
-        keeper_attend(&box->fs->keeper, box, true);
+        lookout_attend(&box->fs->lookout, box, true);
 }
 
 void box_has_news(struct box *box)
@@ -575,7 +575,7 @@ void box_has_news(struct box *box)
     tell = box->pollers != NULL;
     (void)pthread_mutex_unlock(&box->mutex);
     if (tell)
-        keeper_attend(&box->fs->keeper, box, true);
+        lookout_attend(&box->fs->lookout, box, true);
 }
 
 void box_has_returned(struct box *box)

@@ -13,7 +13,7 @@
  * the lock is still held, until somebody gets it.
  *
  * A job that finds no message, and waits for one, is put aside too. It is tried again when there is
- * news: something was sent or given back through this mount, or the keeper saw the file below
+ * news: something was sent or given back through this mount, or the lookout saw the file below
  * change. One at a time, in the order in which they came, for as long as there is something for the
  * first. Where there is mail but not the lock, the first waits for the lock, and the others behind
  * him still for mail.
@@ -81,7 +81,7 @@ struct box {
     bool busy;            /* somebody is at work: only he touches what is his below */
     bool news;            /* the first that waits for mail is worth a try */
     bool returned;        /* also while the lock is held: something was given back */
-    bool mail_is_watched; /* the keeper says `news` when the file below changes */
+    bool mail_is_watched; /* the lookout says `news` when the file below changes */
     bool base_is_taken;   /* one open file writes through the node that names have first */
     bool lock_is_held;    /* it was found held, and no try since has said otherwise */
     bool stuck;
@@ -106,12 +106,14 @@ struct box {
 
     /* Protected by the keeper's mutex. */
     struct box *next_watched;
-    struct box *next_attended;
     bool watched;
+
+    /* Protected by the lookout's mutex. */
+    struct box *next_attended;
     bool attended;
     bool to_tell; /* the pollers, when attended */
 
-    /* The keeper's alone. */
+    /* The lookout's alone. */
     struct box *next_polled;
 
     /* His who is at work. */
@@ -188,7 +190,7 @@ void box_has_news(struct box *box);
 /* The same for what is in flight: whoever waits for it needs no lock. By whoever is at work. */
 void box_has_returned(struct box *box);
 
-/* The same, for the keeper, who saw the file below change: those that wait are tried. */
+/* The same, for the lookout, who saw the file below change: those that wait are tried. */
 void box_take_up(struct box *box);
 
 /* For the crew: closes what is open, unless somebody has come back to it. May take as long as the

@@ -1,6 +1,6 @@
 /*
  * crew - threads that take up a box whose lock has become free, or which has news, so that the
- * keeper never does a mailbox's work itself.
+ * keeper and the lookout never do a mailbox's work themselves.
  *
  * One is started when there is something to do, another where that has waited for longer than a moment
  * because all are at work (a slow disk), up to a limit; they stay. So a thousand that are woken at once

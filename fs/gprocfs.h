@@ -1,12 +1,12 @@
 /*
  * gprocfs - what the parts of the daemon share: one mount.
  *
- * Threads: several answer requests (serve.c), one watches over those that wait (keeper.c), the
- * first one waits for signals. All that is here is set up before they start and not written after,
- * but for what says otherwise.
+ * Threads: several answer requests (serve.c), one watches over those that wait for a lock (keeper.c),
+ * one sees mail come (lookout.c), the first one waits for signals. All that is here is set up before
+ * they start and not written after, but for what says otherwise.
  *
  * Order of locks: a request's own in libfuse, then boxes.mutex, then a box's mutex, then the
- * keeper's. None is held during I/O or while libfuse is called.
+ * keeper's, or the lookout's. None is held during I/O or while libfuse is called.
  */
 #ifndef GPROCFS_GPROCFS_H
 #define GPROCFS_GPROCFS_H
@@ -20,6 +20,7 @@
 #include "box.h"
 #include "crew.h"
 #include "keeper.h"
+#include "lookout.h"
 #include "opened.h"
 #include "place.h"
 #include "stats.h"
@@ -35,6 +36,7 @@ struct gprocfs {
     struct boxes boxes;
     struct opened_list opened;
     struct keeper keeper;
+    struct lookout lookout;
     struct crew crew;
     size_t message_most_bytes;
     uint32_t read_most_bytes; /* of one request; 0: as much as the kernel likes */

@@ -1,15 +1,11 @@
 /*
- * keeper - the one thread that watches over what waits: it tries held locks again, lets time run
- * out, and answers what was interrupted. It waits for nothing but its own clock and its own wake-up
- * call, and does no mailbox's work.
+ * keeper - the one thread that watches over what waits for a lock: it tries held ones again, lets
+ * time run out, and answers what was interrupted. It waits for nothing but its own clock and its own
+ * wake-up call, and does no mailbox's work.
  *
  * flock(2) tells nobody when a lock is given back, so a held one is tried again: after 50
  * microseconds at first, for the usual case of a sender that is done by then, and half as often
- * each time up to 10 milliseconds.
- *
- * Mail that comes from behind the mount is seen by inotify(7), one descriptor for all mailboxes for
- * which somebody waits. One that cannot be watched (too many watches) is looked at ten times a
- * second.
+ * each time up to 10 milliseconds. For mail there is the lookout.
  */
 #ifndef GPROCFS_KEEPER_H
 #define GPROCFS_KEEPER_H
@@ -19,8 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "watch.h"
-
 struct box;
 struct gprocfs;
 struct job;
@@ -28,20 +22,15 @@ struct job;
 struct keeper {
     struct gprocfs *fs;
     pthread_t thread;
-    int wake_fd; /* owned: an eventfd */
+    int bell; /* owned; -1: who rings is not heard */
     pthread_mutex_t mutex;
     /* Protected by mutex. */
     bool stopping;
     bool woken;
     struct job *abandoned;
-    struct box *watched;  /* with a reference each */
-    struct box *attended; /* likewise */
+    struct box *watched; /* with a reference each */
     /* A box may rest with files open (see boxes.h): it is looked at about once a second. */
     atomic_bool boxes_rest;
-    /* The keeper's alone. */
-    struct gproc_watch mail;
-    bool is_unsure;     /* not all that is watched could be followed */
-    struct box *polled; /* those that cannot be watched; with a reference each */
 };
 
 /* Starts the thread. 0 or a negative errno. */
@@ -56,12 +45,6 @@ void keeper_release(struct keeper *keeper);
 
 /* The lock of this box is held by somebody else; there is a job that waits for it. */
 void keeper_watch(struct keeper *keeper, struct box *box);
-
-/*
- * Somebody waits for this mailbox, or no longer: the keeper sees to it that its mail is watched
- * while it is needed, and has those that wait look once more. `tell`: its pollers are to be told.
- */
-void keeper_attend(struct keeper *keeper, struct box *box, bool tell);
 
 /* The job was interrupted and is in no queue any more: it is the keeper's. Safe inside libfuse's
  * callback. */

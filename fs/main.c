@@ -338,6 +338,21 @@ static void put_back(struct gprocfs *fs)
     boxes_each(&fs->boxes, take_return);
 }
 
+/* The threads that watch over those that wait. */
+static int start_watching(struct gprocfs *fs)
+{
+    int result = keeper_start(&fs->keeper, fs);
+
+    if (result < 0)
+        return result;
+    result = lookout_start(&fs->lookout, fs);
+    if (result < 0) {
+        keeper_stop(&fs->keeper);
+        keeper_release(&fs->keeper);
+    }
+    return result;
+}
+
 /* From the first request to the last. */
 static int run(struct gprocfs *fs, struct fuse_session *session)
 {
@@ -345,15 +360,17 @@ static int run(struct gprocfs *fs, struct fuse_session *session)
 
     fs->session = session;
     crew_init(&fs->crew);
-    result = keeper_start(&fs->keeper, fs);
+    result = start_watching(fs);
     if (result == 0) {
         result = serve(session, &fs->store.is_ending);
         (void)notify_send("STOPPING=1"); /* a failure is logged */
         keeper_stop(&fs->keeper);
+        lookout_stop(&fs->lookout);
         /* Before the crew, which may be in the kernel, where it waits for one of these. */
         boxes_each(&fs->boxes, end_parked);
         crew_stop(&fs->crew);
         keeper_release(&fs->keeper);
+        lookout_release(&fs->lookout);
     } else {
         crew_stop(&fs->crew);
     }

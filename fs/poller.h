@@ -4,7 +4,7 @@
  * A poll handle of the kernel's belongs to one poller, a poller to one open file, and both go when
  * they have been told once, or the file is closed, or it polls again. The kernel asks anew then.
  *
- * The list of a box is protected by the box's mutex. Telling is done without it, by the keeper: a
+ * The list of a box is protected by the box's mutex. Telling is done without it, by the lookout: a
  * notification from inside a request, or under a lock, could wait for itself in the kernel.
  */
 #ifndef GPROCFS_POLLER_H

@@ -391,7 +391,7 @@ static enum job_result answer_poll(struct job *job)
     }
     (void)job_reply_poll(job, events); /* whoever has gone needs no answer */
     if (attend && handle->reads)
-        keeper_attend(&box->fs->keeper, box, false);
+        lookout_attend(&box->fs->lookout, box, false);
     return JOB_DONE;
 }
 
@@ -422,7 +422,7 @@ static enum job_result give_back(struct job *job)
     attend = box->mail_is_watched && box->followers_count == 0;
     (void)pthread_mutex_unlock(&box->mutex);
     if (attend)
-        keeper_attend(&box->fs->keeper, box, false);
+        lookout_attend(&box->fs->lookout, box, false);
     return JOB_DONE;
 }
 

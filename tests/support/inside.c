@@ -254,9 +254,8 @@ static int load(void *context, pid_t pid, uint64_t serial)
 static void make_idle_keeper(struct keeper *keeper, struct gprocfs *fs)
 {
     keeper->fs = fs;
-    keeper->wake_fd = -1;
+    keeper->bell = -1;
     (void)pthread_mutex_init(&keeper->mutex, NULL);
-    assert_int_equal(gproc_watch_init(&keeper->mail, &fs->mailboxes), 0);
 }
 
 static void start_session(struct inside *inside)
@@ -309,10 +308,13 @@ struct inside *inside_mount(const char *root, const struct inside_options *optio
     }
     crew_init(&fs->crew);
     inside->alone = options->alone;
-    if (inside->alone)
+    if (inside->alone) {
         make_idle_keeper(&fs->keeper, fs);
-    else
+        assert_int_equal(lookout_init(&fs->lookout, fs), 0);
+    } else {
         assert_int_equal(keeper_start(&fs->keeper, fs), 0);
+        assert_int_equal(lookout_start(&fs->lookout, fs), 0);
+    }
     start_session(inside);
     return inside;
 }
@@ -327,11 +329,14 @@ void inside_unmount(struct inside *inside)
     struct gprocfs *fs = &inside->fs;
 
     fuse_session_exit(inside->session);
-    if (!inside->alone)
+    if (!inside->alone) {
         keeper_stop(&fs->keeper);
+        lookout_stop(&fs->lookout);
+    }
     boxes_each(&fs->boxes, end_parked);
     crew_stop(&fs->crew);
     keeper_release(&fs->keeper);
+    lookout_release(&fs->lookout);
     boxes_each(&fs->boxes, end_parked);
     fs->return_until_ms = keeper_now_ms() + RETURN_WAIT_MS;
     boxes_each(&fs->boxes, take_return);

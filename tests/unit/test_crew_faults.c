@@ -37,7 +37,7 @@ static void test_task_is_done_once_or_not_given(void **state)
     memset(&fs, 0, sizeof(fs));
     boxes_init(&fs.boxes);
     fs.store.fd = -1;
-    fs.keeper.wake_fd = -1;
+    fs.keeper.bell = -1;
     fault_walk_init(&walk);
     do {
         struct box *box = box_get(&fs, PID);
