@@ -72,7 +72,7 @@ static void free_box(struct box *box)
 }
 
 /* Nothing rests any more, whoever comes and goes. */
-static void close_all_files(struct boxes *boxes)
+static void end_all_rest(struct boxes *boxes)
 {
     struct box *box;
     size_t i;
@@ -81,6 +81,8 @@ static void close_all_files(struct boxes *boxes)
         for (box = boxes->buckets[i]; box != NULL; box = box->next) {
             boxes_free_files(boxes, box->files);
             box->files = NULL;
+            free(box->told);
+            box->told = NULL;
             box->link_resting = NULL;
         }
     }
@@ -90,7 +92,7 @@ void boxes_release(struct boxes *boxes)
 {
     size_t i;
 
-    close_all_files(boxes);
+    end_all_rest(boxes);
     for (i = 0; i < BOXES_BUCKETS_COUNT; i++) {
         while (boxes->buckets[i] != NULL) {
             struct box *box = boxes->buckets[i];

@@ -150,6 +150,7 @@ static void test_box_that_somebody_was_told_of_stays_until_it_is_too_late_for_hi
     struct fixture fixture;
     struct boxes *boxes;
     struct box *box;
+    uint64_t node;
     bool more;
 
     stage_init(&fixture.stage, *state);
@@ -172,6 +173,13 @@ static void test_box_that_somebody_was_told_of_stays_until_it_is_too_late_for_hi
     assert_null(box_find(inside_fs(fixture.inside), STAGE_PID));
     assert_null(rested(boxes, &more));
     assert_false(more);
+    /* And at the end, with a file open. */
+    (void)open_box(&fixture, INSIDE_ROOT, STAGE_PID, O_WRONLY | O_CREAT | O_APPEND, &node);
+    box = box_get(inside_fs(fixture.inside), STAGE_PID);
+    (void)pthread_mutex_lock(&box->mutex);
+    box_shun_base(box, getpid());
+    (void)pthread_mutex_unlock(&box->mutex);
+    box_put(box);
     inside_unmount(fixture.inside);
     stage_clear(&fixture.stage);
 }
