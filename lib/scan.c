@@ -34,7 +34,6 @@ enum {
     FAR_BYTES = 64 * 1024,
     GLANCE_BYTES = 4096, /* read around a candidate's end: costs as much as a few bytes would */
     SHORT_BYTES = 128,   /* of frames that are looked for the quick way */
-    AHEAD_COUNT = 12,    /* so many near misses ahead, bytes are fetched */
     /* So many offsets are sifted at first, then twice as many again and again: up to the next good
      * frame is rarely far. */
     SIFT_LEAST_COUNT = 32,
@@ -263,14 +262,23 @@ static void frame_take(struct gproc_scan *scan, const uint8_t *header,
     scan->position += frame->length_bytes;
 }
 
-/* Moves position past `count` damaged offsets, whose bytes are at `bytes`. */
-static void damage_pass(struct gproc_scan *scan, const uint8_t *bytes, size_t count)
+/* Moves position past `count` damaged offsets, the sum of whose bytes is `sum`. */
+static void damage_pass_summed(struct gproc_scan *scan, size_t count, uint32_t sum)
 {
-    if (scan->position < scan->sums.end) {
-        scan->here += count == 1 ? *bytes : gproc_checksum(bytes, count);
-    }
+    scan->here += sum;
     scan->position += (off_t)count;
     scan->damaged_bytes += (off_t)count;
+}
+
+/* The same, where their bytes are at `bytes`. */
+static void damage_pass(struct gproc_scan *scan, const uint8_t *bytes, size_t count)
+{
+    uint32_t sum = 0;
+
+    if (scan->position < scan->sums.end) {
+        sum = count == 1 ? *bytes : gproc_checksum(bytes, count);
+    }
+    damage_pass_summed(scan, count, sum);
 }
 
 /* Passes the offset at position, whose length is not plausible, and all those after it in `bytes`.
@@ -338,29 +346,34 @@ static ssize_t damage_sift(struct gproc_scan *scan, const uint8_t *bytes, size_t
     struct gproc_sieve sieve;
 
     gproc_sieve(&load, &sieve);
-    for (size_t i = 0; i < sieve.near_count; i++) {
-        const uint32_t end = sieve.ends[i];
 
-        if (load.all_readable && i + AHEAD_COUNT < sieve.near_count) {
-            __builtin_prefetch(bytes - load.behind_bytes + sieve.ends[i + AHEAD_COUNT]);
+    size_t passed_count = sieve.decided_count;
+    for (size_t i = 0; i < sieve.near.count; i++) {
+        const uint32_t end = sieve.near.ends[i];
+
+        if (sieve.near.offsets[i] >= passed_count) {
+            continue; /* neighbours are not in order: the first that is good counts */
         }
 
         const int good = sum_is(scan, first_step + (off_t)(end / GPROC_SUMS_STEP_BYTES),
-                                end % GPROC_SUMS_STEP_BYTES, sieve.sums[i]);
+                                end % GPROC_SUMS_STEP_BYTES, sieve.near.sums[i]);
 
         if (good < 0) {
             return good;
         }
         if (good > 0) {
-            sieve.decided_count = sieve.offsets[i];
-            break;
+            passed_count = sieve.near.offsets[i];
         }
     }
-    if (scan->unresolved < 0 && sieve.too_long < sieve.decided_count) {
+    if (scan->unresolved < 0 && sieve.too_long < passed_count) {
         scan->unresolved = scan->position + (off_t)sieve.too_long;
     }
-    damage_pass(scan, bytes, sieve.decided_count);
-    return (ssize_t)sieve.decided_count;
+    if (passed_count == sieve.decided_count) {
+        damage_pass_summed(scan, passed_count, sieve.passed_sum);
+    } else {
+        damage_pass(scan, bytes, passed_count);
+    }
+    return (ssize_t)passed_count;
 }
 
 /* Has the next message looked for the quick way, if it may be: in memory, and no damage about. */

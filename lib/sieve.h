@@ -1,7 +1,7 @@
 /*
  * sieve - of many offsets one after the other, which a good frame may begin at: a length that is
- * plausible, and a checksum that agrees with the samples of prefix sums. Nearly all are refused
- * here, many at a time; what is left is to be looked at one by one.
+ * plausible, and a checksum that agrees with the samples of prefix sums. Nearly all are refused by
+ * these, many at a time; of what is left the bytes are looked at.
  *
  * There are two forms: for AVX-512, sixteen offsets at a time, and for any processor. Both let the
  * same frames through, but of the others not always the same.
@@ -17,7 +17,8 @@
 #include <sys/types.h>
 
 enum {
-    GPROC_SIEVE_MAX_COUNT = 1024,
+    GPROC_SIEVE_MAX_COUNT = 4096,
+    GPROC_SIEVE_NEAR_COUNT = 512,
     GPROC_SIEVE_SLACK_COUNT = 16, /* that a vector is stored into whole */
 };
 
@@ -38,15 +39,24 @@ struct gproc_sieve_load {
     off_t summed_bytes;
 };
 
+/* Offsets that a good frame may begin at. */
+struct gproc_candidates {
+    size_t count;
+    uint32_t offsets[GPROC_SIEVE_NEAR_COUNT + GPROC_SIEVE_SLACK_COUNT];
+    uint32_t ends[GPROC_SIEVE_NEAR_COUNT + GPROC_SIEVE_SLACK_COUNT]; /* from samples[0] on */
+    uint32_t sums[GPROC_SIEVE_NEAR_COUNT + GPROC_SIEVE_SLACK_COUNT]; /* P there, if it is good */
+};
+
 /* What came of it. */
 struct gproc_sieve {
-    size_t
-        decided_count; /* one that ends beyond the samples, or is good, is the first that is not */
-    size_t too_long;   /* first decided offset whose length runs past the end; or SIZE_MAX */
-    size_t near_count; /* those of the decided that are to be looked at, in order: */
-    uint32_t offsets[GPROC_SIEVE_MAX_COUNT + GPROC_SIEVE_SLACK_COUNT];
-    uint32_t ends[GPROC_SIEVE_MAX_COUNT + GPROC_SIEVE_SLACK_COUNT]; /* from samples[0] on */
-    uint32_t sums[GPROC_SIEVE_MAX_COUNT + GPROC_SIEVE_SLACK_COUNT]; /* P there, if it is good */
+    /* Offsets that were looked at: up to one that ends beyond the samples, or is good, or for which
+     * there was no room among the near. */
+    size_t decided_count;
+    size_t too_long;     /* first decided offset whose length runs past the end; or SIZE_MAX */
+    uint32_t passed_sum; /* of the bytes at the decided offsets */
+    /* Those of the decided that are not, if not all may be read: the caller has to look at P. They
+     * come in order but for those less than 64 offsets apart. */
+    struct gproc_candidates near;
 };
 
 /* Sifts, by the best form there is. */

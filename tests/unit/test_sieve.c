@@ -21,6 +21,7 @@
 
 enum {
     STEP = GPROC_SUMS_STEP_BYTES,
+    NEIGHBOURS = 64, /* so many offsets are not always in order */
 };
 
 /* Sums of the bytes before each offset. */
@@ -80,20 +81,28 @@ static void assert_sieve(const struct gproc_sieve_form *form, const struct gproc
     memset(&sieve, 0xff, sizeof(sieve));
     gproc_sieve_choose(form);
     gproc_sieve(load, &sieve);
-    for (size_t i = 0; i < sieve.near_count; i++) {
-        const size_t offset = sieve.offsets[i];
+    assert_true(!load->all_readable || sieve.near.count == 0);
+    for (size_t i = 0; i < sieve.near.count; i++) {
+        const size_t offset = sieve.near.offsets[i];
         const size_t length = gproc_field_get(load->bytes + offset, GPROC_FIELD_LENGTH);
 
-        assert_in_range(offset, i == 0 ? 0 : sieve.offsets[i - 1] + 1, sieve.decided_count - 1);
-        assert_int_equal(sieve.ends[i], load->behind_bytes + offset + length);
-        assert_int_equal(sieve.sums[i] - load->here,
+        assert_in_range(offset, 0, sieve.decided_count - 1);
+        if (i > 0) {
+            assert_int_not_equal(offset, sieve.near.offsets[i - 1]);
+            assert_true(offset + NEIGHBOURS > sieve.near.offsets[i - 1]);
+        }
+        assert_int_equal(sieve.near.ends[i], load->behind_bytes + offset + length);
+        assert_int_equal(sieve.near.sums[i] - load->here,
                          sums[offset + GPROC_FRAME_HEADER_BYTES] - sums[0] +
                              gproc_field_get(load->bytes + offset, GPROC_FIELD_CHECKSUM));
         good_is_near |= offset == wanted.good;
     }
-    /* The first good frame is near, or is where it has stopped. */
-    if (wanted.good < load->count) {
+    assert_int_equal(sieve.passed_sum, sums[sieve.decided_count] - sums[0]);
+    /* The first good frame is near, or is where it has stopped. That it has for want of room, too. */
+    if (wanted.good < load->count && wanted.good <= sieve.decided_count) {
         assert_true(good_is_near || sieve.decided_count == wanted.good);
+    } else if (sieve.near.count > GPROC_SIEVE_NEAR_COUNT / 2) {
+        assert_in_range(sieve.decided_count, sieve.near.count, wanted.beyond);
     } else {
         assert_int_equal(sieve.decided_count, wanted.beyond);
     }
@@ -228,6 +237,37 @@ static void test_samples_that_begin_or_end_within_a_step_are_enough(void **state
     free(mailbox.data);
 }
 
+/* More near misses than there is room for, each with another end: they are judged in between, and
+ * the good frame among them, if there is one, is found. */
+static void test_near_misses_anywhere_are_judged_though_there_are_many(void **state)
+{
+    enum { SIZE = 16 * 1024, HEADERS = SIZE / GPROC_FRAME_HEADER_BYTES };
+    struct random random = {3};
+    struct mailbox mailbox = {.size_bytes = SIZE};
+
+    (void)state;
+    mailbox.data = calloc(SIZE, 1);
+    assert_non_null(mailbox.data);
+    for (int round = 0; round < 200; round++) {
+        const size_t good = random_below(&random, 2 * HEADERS);
+        uint32_t *sums;
+
+        for (size_t i = HEADERS; i-- > 0;) {
+            const size_t at = i * GPROC_FRAME_HEADER_BYTES;
+            const size_t payload_bytes =
+                random_below(&random, SIZE - GPROC_FRAME_HEADER_BYTES - at + 1);
+
+            mailbox_frame(mailbox.data + at, (uint32_t)payload_bytes, 1, i == good ? 0 : 1);
+        }
+        sums = prefix_sums(&mailbox);
+        for (int load = 0; load < 20; load++) {
+            assert_random_load(&mailbox, sums, &random);
+        }
+        free(sums);
+    }
+    free(mailbox.data);
+}
+
 /* More than 32 bits can count is left: no length is too long, and those beyond the samples stop it. */
 static void test_more_is_left_than_a_length_can_say(void **state)
 {
@@ -280,12 +320,63 @@ static void test_more_is_summed_than_a_length_can_say(void **state)
             gproc_sieve(&load, &sieve);
             assert_int_equal(sieve.too_long, SIZE_MAX);
             assert_int_equal(sieve.decided_count, load.count);
-            assert_int_equal(sieve.near_count, 1);
-            assert_int_equal(sieve.offsets[0], 0);
-            assert_int_equal(sieve.ends[0], GPROC_FRAME_HEADER_BYTES);
-            assert_int_equal(sieve.sums[0], GPROC_FRAME_HEADER_BYTES);
+            assert_int_equal(sieve.near.count, 1);
+            assert_int_equal(sieve.near.offsets[0], 0);
+            assert_int_equal(sieve.near.ends[0], GPROC_FRAME_HEADER_BYTES);
+            assert_int_equal(sieve.near.sums[0], GPROC_FRAME_HEADER_BYTES);
         }
     }
+}
+
+/* Every offset is near, by samples that refuse nothing. None is lost, and none is put where there is
+ * no room. */
+static void test_it_stops_when_there_is_no_room_among_the_near(void **state)
+{
+    enum { LONGEST = GPROC_FRAME_HEADER_BYTES << 24 }; /* what its four bytes say, turned about */
+    static uint8_t bytes[GPROC_SIEVE_MAX_COUNT + GPROC_FRAME_HEADER_BYTES - 1];
+    const size_t samples_count = (LONGEST + sizeof(bytes)) / STEP + 2;
+    uint32_t *samples = calloc(samples_count, sizeof(*samples));
+    static struct gproc_sieve sieve;
+    size_t count;
+    const struct gproc_sieve_form *forms = gproc_sieve_forms(&count);
+
+    (void)state;
+    assert_non_null(samples);
+    for (size_t i = 0; i < sizeof(bytes); i += 4) {
+        bytes[i] = GPROC_FRAME_HEADER_BYTES;
+    }
+    for (size_t i = 0; i < samples_count; i++) {
+        samples[i] = -(uint32_t)i; /* from one to the next, it is all there is */
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!forms[i].is_usable()) {
+            continue;
+        }
+        gproc_sieve_choose(&forms[i]);
+        for (size_t at = 0; at < GPROC_SIEVE_MAX_COUNT; at += sieve.decided_count) {
+            const struct gproc_sieve_load load = {
+                .bytes = bytes + at,
+                .bytes_count = sizeof(bytes) - at,
+                .count = GPROC_SIEVE_MAX_COUNT - at,
+                .left = (off_t)1 << 40,
+                .samples = samples,
+                .summed_bytes = (off_t)1 << 40,
+            };
+            bool is_there[GPROC_SIEVE_NEAR_COUNT] = {false};
+
+            gproc_sieve(&load, &sieve);
+            assert_in_range(sieve.near.count, 1, GPROC_SIEVE_NEAR_COUNT);
+            assert_int_equal(sieve.decided_count, sieve.near.count);
+            for (size_t near = 0; near < sieve.near.count; near++) {
+                assert_in_range(sieve.near.offsets[near], 0, sieve.near.count - 1);
+                is_there[sieve.near.offsets[near]] = true;
+            }
+            for (size_t near = 0; near < sieve.near.count; near++) {
+                assert_true(is_there[near]);
+            }
+        }
+    }
+    free(samples);
 }
 
 int main(void)
@@ -293,6 +384,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms_find_what_one_offset_after_the_other_finds),
         cmocka_unit_test(test_ends_that_move_on_are_judged_for_good),
+        cmocka_unit_test(test_it_stops_when_there_is_no_room_among_the_near),
+        cmocka_unit_test(test_near_misses_anywhere_are_judged_though_there_are_many),
         cmocka_unit_test(test_more_is_left_than_a_length_can_say),
         cmocka_unit_test(test_more_is_summed_than_a_length_can_say),
         cmocka_unit_test(test_samples_that_begin_or_end_within_a_step_are_enough),
