@@ -103,8 +103,11 @@ static void portable_sift(const struct gproc_sieve_load *load, struct gproc_siev
         }
 
         const uint32_t end = load->behind_bytes + (uint32_t)i + (uint32_t)length;
-        const uint32_t sum = before + bytes[i + GPROC_FRAME_HEADER_BYTES - 1] +
-                             gproc_field_get(bytes + i, GPROC_FIELD_CHECKSUM);
+        const uint32_t checksum = gproc_field_get(bytes + i, GPROC_FIELD_CHECKSUM);
+        const uint32_t sum = before + bytes[i + GPROC_FRAME_HEADER_BYTES - 1] + checksum;
+        if (!sum_is_possible((uint32_t)length, checksum)) {
+            continue;
+        }
         if (end / STEP_BYTES == spread.step + 1) {
             spread_out(&spread, load, end / STEP_BYTES); /* the ends move on */
         }

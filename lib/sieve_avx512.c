@@ -183,17 +183,21 @@ AVX512_INLINE __mmask16 lanes_judge(struct sifting *sifting, const uint8_t *byte
                                     struct lanes lanes, __m512i before)
 {
     const __m512i at = _mm512_add_epi32(lanes.ends, sifting->behind);
+    const __m512i checksums = _mm512_loadu_si512(bytes + way + GPROC_FIELD_CHECKSUM);
     const struct group group = {
         .steps = _mm512_srli_epi32(at, STEP_SHIFT),
         .ends = at,
-        .sums = _mm512_add_epi32(before, _mm512_loadu_si512(bytes + way + GPROC_FIELD_CHECKSUM)),
+        .sums = _mm512_add_epi32(before, checksums),
     };
+    /* See sum_is_possible(); an end is a length, or more. */
+    const __mmask16 open = _mm512_mask_cmple_epu32_mask(
+        lanes.open, _mm512_srli_epi32(checksums, BYTE_BITS), lanes.ends);
     const uint32_t step = sifting->here->step;
     const __mmask16 in_here =
-        _mm512_mask_cmpeq_epi32_mask(lanes.open, group.steps, _mm512_set1_epi32((int)step));
+        _mm512_mask_cmpeq_epi32_mask(open, group.steps, _mm512_set1_epi32((int)step));
     const __mmask16 in_next =
-        _mm512_mask_cmpeq_epi32_mask(lanes.open, group.steps, _mm512_set1_epi32((int)(step + 1)));
-    const __mmask16 others = lanes.open & (__mmask16) ~(in_here | in_next);
+        _mm512_mask_cmpeq_epi32_mask(open, group.steps, _mm512_set1_epi32((int)(step + 1)));
+    const __mmask16 others = open & (__mmask16) ~(in_here | in_next);
     __mmask16 good = 0;
 
     if (in_here != 0) {

@@ -33,6 +33,7 @@ enum {
     NEAR_COUNT = GPROC_SIEVE_NEAR_COUNT - WAITING_COUNT - 64,
     STEP_BYTES = GPROC_SUMS_STEP_BYTES,
     STEP_SHIFT = 6,
+    BYTE_BITS = 8,
 };
 
 _Static_assert(STEP_BYTES == 1 << STEP_SHIFT, "steps are told by a shift");
@@ -46,6 +47,16 @@ struct spread {
     uint32_t step; /* NO_STEP: none */
     uint32_t base;
 };
+
+/*
+ * Whether a frame of that length may have that checksum: no byte is more than 255. Without this each
+ * offset that reads noise as its checksum would have to wait. From 2^24 on, where sums come round,
+ * it is true.
+ */
+static inline bool sum_is_possible(uint32_t length_bytes, uint32_t checksum)
+{
+    return checksum >> BYTE_BITS <= length_bytes;
+}
 
 /* The bytes of a step that was not summed whole, with zeros in place of what was not. */
 static inline void step_copy(const struct gproc_sieve_load *load, off_t begin,
