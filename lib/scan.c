@@ -376,14 +376,25 @@ static ssize_t damage_sift(struct gproc_scan *scan, const uint8_t *bytes, size_t
     return (ssize_t)passed_count;
 }
 
-/* Has the next message looked for the quick way, if it may be: in memory, and no damage about. */
+/* Has the next message looked for the quick way, if it may be: in what is in memory already, and no
+ * damage about. That ends before the window is read anew: in its last 11 bytes no frame does. */
 static void quick_set(struct gproc_scan *scan, int32_t length_bytes)
 {
-    const bool may_be = scan->source.data != NULL && length_bytes <= SHORT_BYTES &&
-                        scan->position >= scan->sums.end;
+    const struct gproc_window *window = &scan->window;
+    const bool may_be = length_bytes <= SHORT_BYTES && scan->position >= scan->sums.end;
+    off_t end;
 
+    if (scan->source.data != NULL) {
+        scan->quick = scan->source.data;
+        scan->quick_offset = 0;
+        end = scan->source.size_bytes;
+    } else {
+        scan->quick = window->bytes;
+        scan->quick_offset = window->offset;
+        end = window->offset + (off_t)window->size_bytes;
+    }
     scan->usual_bytes = length_bytes;
-    scan->quick_end = may_be ? scan->source.size_bytes : -1;
+    scan->quick_end = may_be ? end : -1;
 }
 
 /* gproc_scan_next() for whatever comes. Not inline: it would have the quick way save registers. */
@@ -460,7 +471,7 @@ int gproc_scan_next(struct gproc_scan *scan, struct gproc_message *message)
      */
     __asm__("" : "+r"(same));
     if (end <= scan->quick_end) {
-        const uint8_t *header = scan->source.data + position;
+        const uint8_t *header = scan->quick + (position - scan->quick_offset);
         const uint32_t checksum = gproc_field_get(header, GPROC_FIELD_CHECKSUM);
         const size_t payload_bytes = (size_t)length - GPROC_FRAME_HEADER_BYTES;
 

@@ -57,7 +57,9 @@ struct gproc_scan {
     struct gproc_sums sums;     /* none until needed; void once position has passed them */
     uint32_t here;              /* P(position), unless they are void */
     off_t usual_bytes;          /* the length of the frame before */
-    off_t quick_end;            /* up to here the next may be looked for the quick way, or -1 */
+    const uint8_t *quick;       /* where the quick way looks: bytes from */
+    off_t quick_offset;         /* this offset on; */
+    off_t quick_end;            /* up to here it may be taken, or -1 */
 };
 
 /*
