@@ -28,11 +28,12 @@ bool gproc_sieve_avx512_is_usable(void)
 #define AVX512        __attribute__((target("avx512bw")))
 #define AVX512_INLINE AVX512 static inline __attribute__((always_inline))
 
-/* Sixteen candidates, one a lane. See struct gproc_sieve. */
+/* Sixteen candidates, one a lane. See struct gproc_candidates. */
 struct group {
-    __m512i steps; /* that they end in */
+    __m512i offsets;
     __m512i ends;
     __m512i sums;
+    __m512i steps; /* that they end in */
 };
 
 static inline size_t lesser(size_t a, size_t b)
@@ -61,6 +62,19 @@ static size_t first_offset(__mmask16 first, __mmask16 second, __mmask16 third, _
         }
     }
     return least;
+}
+
+#define BLOCK_HAS(block, lanes)                                                                    \
+    (((block).first.lanes | (block).second.lanes | (block).third.lanes | (block).fourth.lanes) != 0)
+#define BLOCK_FIRST(block, lanes)                                                                  \
+    first_offset((block).first.lanes, (block).second.lanes, (block).third.lanes,                   \
+                 (block).fourth.lanes)
+
+/* The sums of four bytes each. */
+AVX512_INLINE __m512i fours_sum(const uint8_t *bytes)
+{
+    return _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_loadu_si512(bytes), _mm512_set1_epi8(1)),
+                             _mm512_set1_epi16(1));
 }
 
 /* Each quarter of the vector the sum of the quarters before it. */
@@ -128,6 +142,21 @@ AVX512_INLINE __mmask16 lanes_good(const struct spread *spread, const struct gro
     return _mm512_mask_cmpeq_epi32_mask(wanted, _mm512_add_epi32(found, base), group->sums);
 }
 
+/* Adds those lanes to the candidates: how many they are. */
+AVX512_INLINE size_t lanes_add(struct gproc_candidates *candidates, const struct group *group,
+                               __mmask16 lanes)
+{
+    const size_t at = candidates->count;
+    const size_t count = (size_t)__builtin_popcount(lanes);
+
+    _mm512_storeu_si512(&candidates->offsets[at],
+                        _mm512_maskz_compress_epi32(lanes, group->offsets));
+    _mm512_storeu_si512(&candidates->ends[at], _mm512_maskz_compress_epi32(lanes, group->ends));
+    _mm512_storeu_si512(&candidates->sums[at], _mm512_maskz_compress_epi32(lanes, group->sums));
+    candidates->count = at + count;
+    return count;
+}
+
 static inline int lower(off_t a)
 {
     return (int)(uint32_t)(a < UINT32_MAX ? a : UINT32_MAX);
@@ -158,6 +187,10 @@ struct lanes {
     __mmask16 too_long;
 };
 
+struct block {
+    struct lanes first, second, third, fourth;
+};
+
 /* Tells the lanes of a way apart by their lengths; the first `count` offsets of the block are to be
  * looked at. */
 AVX512_INLINE struct lanes lanes_look(const struct sifting *sifting, const uint8_t *bytes,
@@ -185,9 +218,10 @@ AVX512_INLINE __mmask16 lanes_judge(struct sifting *sifting, const uint8_t *byte
     const __m512i at = _mm512_add_epi32(lanes.ends, sifting->behind);
     const __m512i checksums = _mm512_loadu_si512(bytes + way + GPROC_FIELD_CHECKSUM);
     const struct group group = {
-        .steps = _mm512_srli_epi32(at, STEP_SHIFT),
+        .offsets = _mm512_add_epi32(sifting->offsets, _mm512_set1_epi32((int)way)),
         .ends = at,
         .sums = _mm512_add_epi32(before, checksums),
+        .steps = _mm512_srli_epi32(at, STEP_SHIFT),
     };
     /* See sum_is_possible(); an end is a length, or more. */
     const __mmask16 open = _mm512_mask_cmple_epu32_mask(
@@ -208,14 +242,7 @@ AVX512_INLINE __mmask16 lanes_judge(struct sifting *sifting, const uint8_t *byte
         sifting->moves_on = true;
     }
     if (others != 0) {
-        struct gproc_candidates *const waiting = sifting->waiting;
-        const size_t count = waiting->count;
-        const __m512i offsets = _mm512_add_epi32(sifting->offsets, _mm512_set1_epi32((int)way));
-
-        _mm512_storeu_si512(&waiting->offsets[count], _mm512_maskz_compress_epi32(others, offsets));
-        _mm512_storeu_si512(&waiting->ends[count], _mm512_maskz_compress_epi32(others, at));
-        _mm512_storeu_si512(&waiting->sums[count], _mm512_maskz_compress_epi32(others, group.sums));
-        waiting->count = count + (size_t)__builtin_popcount(others);
+        lanes_add(sifting->waiting, &group, others);
     }
     return good;
 }
@@ -235,16 +262,16 @@ AVX512 static size_t waiting_sift(const struct sifting *sifting, struct gproc_ca
 {
     const struct gproc_sieve_load *load = sifting->load;
     struct gproc_candidates *waiting = sifting->waiting;
-    size_t near_count = near->count;
 
     for (size_t i = 0; i < waiting->count; i += LANES) {
         const size_t left = waiting->count - i;
         const __mmask16 wanted = (__mmask16)(left < LANES ? (1U << left) - 1 : 0xffff);
-        const __m512i offsets = _mm512_loadu_si512(waiting->offsets + i);
+        const __m512i ends = _mm512_loadu_si512(waiting->ends + i);
         const struct group group = {
-            .ends = _mm512_loadu_si512(waiting->ends + i),
+            .offsets = _mm512_loadu_si512(waiting->offsets + i),
+            .ends = ends,
             .sums = _mm512_loadu_si512(waiting->sums + i),
-            .steps = _mm512_srli_epi32(_mm512_loadu_si512(waiting->ends + i), STEP_SHIFT),
+            .steps = _mm512_srli_epi32(ends, STEP_SHIFT),
         };
         /* The samples before and after an end come as one. */
         const __m512i first = _mm512_mask_i32gather_epi64(_mm512_setzero_si512(), (__mmask8)wanted,
@@ -277,29 +304,84 @@ AVX512 static size_t waiting_sift(const struct sifting *sifting, struct gproc_ca
 
                 const __mmask16 good = lanes_good(sifting->here, &group, there);
                 if (good != 0) {
-                    last = lesser(last, _mm512_mask_reduce_min_epu32(good, offsets));
+                    last = lesser(last, _mm512_mask_reduce_min_epu32(good, group.offsets));
                 }
                 passed &= (__mmask16)~there;
             }
         }
-        _mm512_storeu_si512(&near->offsets[near_count],
-                            _mm512_maskz_compress_epi32(passed, offsets));
-        _mm512_storeu_si512(&near->ends[near_count],
-                            _mm512_maskz_compress_epi32(passed, group.ends));
-        _mm512_storeu_si512(&near->sums[near_count],
-                            _mm512_maskz_compress_epi32(passed, group.sums));
-        for (size_t count = (size_t)__builtin_popcount(passed); count > 0; count--) {
-            near_fetch(load, near->ends[near_count++]);
+        for (size_t count = lanes_add(near, &group, passed); count > 0; count--) {
+            near_fetch(load, near->ends[near->count - count]);
         }
     }
-    near->count = near_count;
     waiting->count = 0;
     return last;
 }
 
-AVX512 void gproc_sieve_avx512(const struct gproc_sieve_load *load, struct gproc_sieve *sieve)
+/* Tells the offsets of a block apart by their lengths; the first `count` are to be looked at. */
+AVX512_INLINE struct block block_look(const struct sifting *sifting, const uint8_t *bytes,
+                                      size_t count)
+{
+    return (struct block){
+        .first = lanes_look(sifting, bytes, 0, count),
+        .second = lanes_look(sifting, bytes, 1, count),
+        .third = lanes_look(sifting, bytes, 2, count),
+        .fourth = lanes_look(sifting, bytes, 3, count),
+    };
+}
+
+/* Has P, in each lane, be eleven bytes after the block's first offset and then after each fourth
+ * one; and carries it on to the next block. */
+AVX512_INLINE __m512i block_sum(struct sifting *sifting, __m512i fours)
+{
+    const __m512i up_to = _mm512_add_epi32(sifting->base, lanes_up_to(fours));
+
+    sifting->base = _mm512_permutexvar_epi32(_mm512_set1_epi32(LANES - 1), up_to);
+    return up_to;
+}
+
+/* Judges the open ones of a block, or has them wait. The first offset that is good, or `last`, if
+ * that is less. `up_to` is P after each four of `bytes`, eleven further on, whose sums `fours` are. */
+AVX512_INLINE size_t block_judge(struct sifting *sifting, const uint8_t *bytes, size_t begin,
+                                 const struct block *block, __m512i fours, __m512i up_to,
+                                 size_t last)
 {
     const __m512i byte = _mm512_set1_epi32(0xff);
+    const __m512i behind_header = _mm512_loadu_si512(bytes + GPROC_FRAME_HEADER_BYTES - 1);
+    const __m512i after0 = _mm512_sub_epi32(up_to, fours);
+    const __m512i after1 = _mm512_add_epi32(after0, _mm512_and_si512(behind_header, byte));
+    const __m512i after2 = _mm512_add_epi32(
+        after1, _mm512_and_si512(_mm512_srli_epi32(behind_header, BYTE_BITS), byte));
+    const __m512i after3 = _mm512_sub_epi32(up_to, _mm512_srli_epi32(behind_header, 24));
+
+    sifting->moves_on = false;
+
+    const __mmask16 first = lanes_judge(sifting, bytes, 0, block->first, after1);
+    const __mmask16 second = lanes_judge(sifting, bytes, 1, block->second, after2);
+    const __mmask16 third = lanes_judge(sifting, bytes, 2, block->third, after3);
+    const __mmask16 fourth = lanes_judge(sifting, bytes, 3, block->fourth, up_to);
+
+    return (first | second | third | fourth) != 0
+               ? lesser(last, begin + first_offset(first, second, third, fourth))
+               : last;
+}
+
+/* Has the steps that are spread out follow the ends. Here, and not when the next one is asked for:
+ * few vectors are held. */
+AVX512_INLINE void spreads_follow(struct sifting *sifting)
+{
+    if (sifting->moves_on) {
+        struct spread *const here = sifting->here;
+
+        sifting->here = sifting->next;
+        sifting->next = here;
+    }
+    if (sifting->here->step != NO_STEP && sifting->next->step != sifting->here->step + 1) {
+        spread_out(sifting->next, sifting->load, sifting->here->step + 1);
+    }
+}
+
+AVX512 void gproc_sieve_avx512(const struct gproc_sieve_load *load, struct gproc_sieve *sieve)
+{
     struct spread spreads[2];
     struct gproc_candidates waiting;
     struct sifting sifting = {
@@ -331,42 +413,18 @@ AVX512 void gproc_sieve_avx512(const struct gproc_sieve_load *load, struct gproc
             bytes = copy;
         }
 
-        const struct lanes first = lanes_look(&sifting, bytes, 0, last - i);
-        const struct lanes second = lanes_look(&sifting, bytes, 1, last - i);
-        const struct lanes third = lanes_look(&sifting, bytes, 2, last - i);
-        const struct lanes fourth = lanes_look(&sifting, bytes, 3, last - i);
-
-        if (sieve->too_long == SIZE_MAX &&
-            (first.too_long | second.too_long | third.too_long | fourth.too_long) != 0) {
-            sieve->too_long =
-                i + first_offset(first.too_long, second.too_long, third.too_long, fourth.too_long);
+        const struct block block = block_look(&sifting, bytes, last - i);
+        if (sieve->too_long == SIZE_MAX && BLOCK_HAS(block, too_long)) {
+            sieve->too_long = i + BLOCK_FIRST(block, too_long);
         }
-        if ((first.beyond | second.beyond | third.beyond | fourth.beyond) != 0) {
-            last = i + first_offset(first.beyond, second.beyond, third.beyond, fourth.beyond);
+        if (BLOCK_HAS(block, beyond)) {
+            last = i + BLOCK_FIRST(block, beyond);
         }
 
-        const __m512i behind_header = _mm512_loadu_si512(bytes + GPROC_FRAME_HEADER_BYTES - 1);
-        const __m512i fours = _mm512_madd_epi16(
-            _mm512_maddubs_epi16(behind_header, _mm512_set1_epi8(1)), _mm512_set1_epi16(1));
-        const __m512i up_to = _mm512_add_epi32(sifting.base, lanes_up_to(fours));
-
-        if ((first.open | second.open | third.open | fourth.open) != 0) {
-            const __m512i after = _mm512_sub_epi32(up_to, fours);
-            const __m512i after1 = _mm512_add_epi32(after, _mm512_and_si512(behind_header, byte));
-            const __m512i after2 = _mm512_add_epi32(
-                after1, _mm512_and_si512(_mm512_srli_epi32(behind_header, 8), byte));
-            const __m512i after3 = _mm512_sub_epi32(up_to, _mm512_srli_epi32(behind_header, 24));
-
-            sifting.moves_on = false;
-
-            const __mmask16 good1 = lanes_judge(&sifting, bytes, 0, first, after1);
-            const __mmask16 good2 = lanes_judge(&sifting, bytes, 1, second, after2);
-            const __mmask16 good3 = lanes_judge(&sifting, bytes, 2, third, after3);
-            const __mmask16 good4 = lanes_judge(&sifting, bytes, 3, fourth, up_to);
-
-            if ((good1 | good2 | good3 | good4) != 0) {
-                last = lesser(last, i + first_offset(good1, good2, good3, good4));
-            }
+        const __m512i fours = fours_sum(bytes + GPROC_FRAME_HEADER_BYTES - 1);
+        const __m512i up_to = block_sum(&sifting, fours);
+        if (BLOCK_HAS(block, open)) {
+            last = block_judge(&sifting, bytes, i, &block, fours, up_to, last);
             if (waiting.count >= WAITING_COUNT) {
                 last = waiting_sift(&sifting, &sieve->near, last);
                 if (sieve->near.count > NEAR_COUNT) {
@@ -374,18 +432,8 @@ AVX512 void gproc_sieve_avx512(const struct gproc_sieve_load *load, struct gproc
                                               : lesser(last, i + BLOCK);
                 }
             }
-            if (sifting.moves_on) {
-                struct spread *const here = sifting.here;
-
-                sifting.here = sifting.next;
-                sifting.next = here;
-            }
-            /* Here, and not when it is asked for: few vectors are held. */
-            if (sifting.here->step != NO_STEP && sifting.next->step != sifting.here->step + 1) {
-                spread_out(sifting.next, load, sifting.here->step + 1);
-            }
+            spreads_follow(&sifting);
         }
-        sifting.base = _mm512_permutexvar_epi32(_mm512_set1_epi32(LANES - 1), up_to);
         sifting.offsets = _mm512_add_epi32(sifting.offsets, _mm512_set1_epi32(BLOCK));
     }
     last = waiting_sift(&sifting, &sieve->near, last);
