@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "rows.h"
+#include "sample.h"
 #include "stage.h"
 #include "table.h"
 
@@ -120,6 +121,8 @@ static void run(struct stage *stage, const char *directory, const char *only, co
         table_section(&table, "MEMORY of the daemon");
         rows_memory(stage, &table);
     }
+    table_say(&table, "\nTimes are medians of %zu rounds, of each and its baseline by turns.",
+              sample_least_rounds());
     table_end(&table);
 }
 

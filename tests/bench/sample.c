@@ -36,6 +36,13 @@ double sample_median(double values[], size_t count)
     return values[count / 2];
 }
 
+static size_t least_count = SAMPLE_ROUNDS_COUNT;
+
+size_t sample_least_rounds(void)
+{
+    return least_count;
+}
+
 /* Whether there is to be another round after so many of them. */
 static bool goes_on(size_t rounds_count, double begin_s)
 {
@@ -57,6 +64,7 @@ struct sample sample_both(sample_run *ours, sample_run *baseline, void *context)
         ours_s[count] = ours(context);
         baseline_s[count] = baseline(context);
     }
+    least_count = count < least_count ? count : least_count;
     sample.ours_s = sample_median(ours_s, count);
     sample.baseline_s = sample_median(baseline_s, count);
     return sample;

@@ -36,6 +36,9 @@ struct sample sample_both(sample_run *ours, sample_run *baseline, void *context)
 /* The same for one alone. */
 double sample_one(sample_run *run, void *context);
 
+/* Of how many rounds a median was, of all so far: the fewest. */
+size_t sample_least_rounds(void);
+
 /* The median; sorts them. */
 double sample_median(double values[], size_t count);
 
