@@ -25,9 +25,9 @@ enum {
     TICK_NS = 1000 * 1000,
     MEMORY_PAUSE_NS = 100 * 1000 * 1000,
     BUSY_TICKS = 20,  /* without a moment of rest: one thread is too few */
-    CALM_TICKS = 200, /* with all at rest: it is one too many */
+    CALM_TICKS = 200, /* with one at rest at each of them: it is one too many */
     IDLE_TICKS = 100, /* without a request: it can be waited for */
-    LONG_TICKS = 5,   /* with the same work: whoever comes meanwhile need not wait for it */
+    LONG_TICKS = 5,   /* at the same work: whoever comes meanwhile need not wait for it */
 };
 
 /*
@@ -40,8 +40,10 @@ enum {
  *
  * The first thread watches, by a clock that ticks while there is something to do. Where nobody reads
  * because all are at work for longer than a tick (a slow disk), or there is no end of work and more
- * than one processor, it calls another one in, which reads too, until all have been at rest for a
- * while. Whoever comes back from his work when enough are reading stands by.
+ * than one processor, it calls another one in, which reads too, until for a while one of them was
+ * at rest at each tick and nobody was at one work for long. (That all were at rest would be too much
+ * to ask: where messages follow each other one is always at work, and each would cost a third more
+ * for as long as that goes on.) Whoever comes back from his work when enough are reading stands by.
  */
 struct server {
     struct servers *all;
@@ -49,6 +51,7 @@ struct server {
     /* Protected by the servers' mutex. */
     pid_t tid; /* 0: not known yet */
     bool works;
+    int ticks; /* so many at the same work, or more than LONG_TICKS */
 };
 
 struct servers {
@@ -127,6 +130,7 @@ static void begin_to_work(struct server *server)
     servers->reading_count--;
     servers->requests_count++;
     server->works = true;
+    server->ticks = 0;
     wake = !servers->watched;
     servers->watched = true;
     (void)pthread_mutex_unlock(&servers->mutex);
@@ -236,11 +240,28 @@ static bool is_stuck(const struct servers *servers, struct watch *watch)
     return true;
 }
 
+/* Whether one at least is at the same work for long. To be asked at each tick, with the mutex held. */
+static bool is_any_long_at_work(struct servers *servers)
+{
+    bool is_any = false;
+    size_t i;
+
+    for (i = 0; i < servers->threads_count; i++) {
+        struct server *server = &servers->threads[i];
+
+        if (!server->works)
+            continue;
+        server->ticks += server->ticks <= LONG_TICKS;
+        is_any = is_any || server->ticks > LONG_TICKS;
+    }
+    return is_any;
+}
+
 /* Judges how many should read. Call with the mutex held. */
 static void judge(struct servers *servers, struct watch *watch)
 {
     bool stuck = is_stuck(servers, watch);
-    bool calm = servers->reading_count >= servers->reading_most_count;
+    bool calm = !is_any_long_at_work(servers) && servers->reading_count > 0;
     /* One that reads beside others that are stuck may get stuck too: another one is there then. */
     size_t ceiling = servers->processors_count > 2 ? servers->processors_count : 2;
 

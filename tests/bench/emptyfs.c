@@ -1,5 +1,5 @@
 /*
- * emptyfs [-p] [-t] [-c] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
+ * emptyfs [-p] [-t] [-c] [-m DIRECTORY] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
  * nothing is done for them. What gprocfs is measured against.
  *
  * One thread, libfuse's simple loop (-t: its loop of threads; -c: and each reads from a device of its
@@ -8,6 +8,10 @@
  * FLUSH only where a file was opened with O_TRUNC. Unlike it, it leaves permissions to nobody, so
  * that the kernel does not ask for attributes before each open; with -p the kernel checks them, and
  * does.
+ *
+ * With -m there are mailboxes and locks in `mail` and `locks` below a directory, and a message is
+ * sent and received by the bare system calls that it takes: what could still be had if nothing else
+ * were looked after. For the numbers and `messages`.
  *
  *   1 ... 10000   one message of 64 bytes, then the end, at each open
  *   messages      64 bytes to each read, without end
@@ -21,14 +25,19 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
     NAMES_COUNT = 10000,
     MESSAGE_BYTES = 64,
+    HEADER_BYTES = 12,
     /* Node ids; that of number N is N + 1. */
     NODE_ROOT = FUSE_ROOT_ID,
     NODE_MESSAGES = NAMES_COUNT + 2,
@@ -38,6 +47,104 @@ enum {
 static const double name_timeout_s = 3600;
 
 static char zeros[1 << 20]; /* no request asks for more */
+
+/* Where messages are kept; NULL: nowhere. */
+static const char *kept_below;
+
+/* The files of a mailbox, which stay open. */
+struct files {
+    int lock_fd; /* 0: not open yet */
+    int mail_fd;
+    char lock_path[PATH_MAX / 4];
+    char mail_path[PATH_MAX / 4];
+};
+
+static struct files *files_of(fuse_ino_t node)
+{
+    static struct files all[NAMES_COUNT + 1];
+    struct files *files = &all[node - 1];
+
+    if (files->lock_fd == 0) {
+        snprintf(files->lock_path, sizeof(files->lock_path), "%s/locks/%lu.lock", kept_below,
+                 (unsigned long)node - 1);
+        snprintf(files->mail_path, sizeof(files->mail_path), "%s/mail/%lu", kept_below,
+                 (unsigned long)node - 1);
+        files->lock_fd = open(files->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        files->mail_fd = open(files->mail_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    }
+    return files;
+}
+
+/* Both files are those that the names are of: under the lock, at each message. */
+static struct stat files_lock(const struct files *files)
+{
+    struct stat lock, mail = {0};
+
+    if (flock(files->lock_fd, LOCK_EX) != 0 || lstat(files->lock_path, &lock) != 0 ||
+        lstat(files->mail_path, &mail) != 0)
+        perror(files->mail_path);
+    return mail;
+}
+
+static void files_unlock(const struct files *files)
+{
+    (void)flock(files->lock_fd, LOCK_UN);
+}
+
+static void files_append(const struct files *files, const char *data, size_t size_bytes)
+{
+    char header[HEADER_BYTES] = {0};
+    struct iovec parts[] = {{header, sizeof(header)}, {(char *)(uintptr_t)data, size_bytes}};
+
+    (void)files_lock(files);
+    if (writev(files->mail_fd, parts, 2) < 0)
+        perror(files->mail_path);
+    files_unlock(files);
+}
+
+/* What is there, or the end. */
+static void files_take(fuse_req_t req, const struct files *files)
+{
+    char message[HEADER_BYTES + MESSAGE_BYTES];
+    ssize_t count = 0;
+    struct stat mail;
+
+    if (lstat(files->mail_path, &mail) != 0 || mail.st_size == 0) {
+        fuse_reply_buf(req, NULL, 0);
+        return;
+    }
+    mail = files_lock(files);
+    if (mail.st_size > 0)
+        count = pread(files->mail_fd, message, sizeof(message), 0);
+    count = count < HEADER_BYTES ? 0 : count - HEADER_BYTES;
+    fuse_reply_buf(req, message + HEADER_BYTES, (size_t)count);
+    if (ftruncate(files->mail_fd, 0) != 0)
+        perror(files->mail_path);
+    files_unlock(files);
+}
+
+/* Looks at a mailbox, and notes after the answer how many were received: of those that are taken
+ * many at a time, a daemon that is killed must not lose one, nor see more than one twice. */
+static void messages_take(fuse_req_t req)
+{
+    static int note_fd;
+    static uint64_t received_count;
+    struct stat mail;
+
+    if (note_fd == 0)
+        note_fd = open(kept_below, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (lstat(files_of(NODE_ROOT + 1)->mail_path, &mail) != 0)
+        perror(kept_below);
+    fuse_reply_buf(req, zeros, MESSAGE_BYTES);
+    received_count++;
+    if (pwrite(note_fd, &received_count, sizeof(received_count), 0) < 0)
+        perror(kept_below);
+}
+
+static bool is_kept(fuse_ino_t node)
+{
+    return kept_below != NULL && node > NODE_ROOT && node < NODE_MESSAGES;
+}
 
 static void attributes_of(fuse_ino_t node, struct stat *attributes)
 {
@@ -89,6 +196,10 @@ static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *i
 
     (void)info;
     attributes_of(node, &attributes);
+    if (is_kept(node) && lstat(files_of(node)->mail_path, &attributes) != 0) {
+        fuse_reply_err(req, errno);
+        return;
+    }
     fuse_reply_attr(req, &attributes, 0);
 }
 
@@ -106,6 +217,14 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size_bytes, off_t of
     bool at_end = node < NODE_MESSAGES && offset > 0;
 
     (void)info;
+    if (is_kept(node)) {
+        files_take(req, files_of(node));
+        return;
+    }
+    if (kept_below != NULL && node == NODE_MESSAGES) {
+        messages_take(req);
+        return;
+    }
     if (node != NODE_BYTES || size_bytes > sizeof(zeros))
         size_bytes = MESSAGE_BYTES;
     fuse_reply_buf(req, zeros, at_end ? 0 : size_bytes);
@@ -114,10 +233,10 @@ static void op_read(fuse_req_t req, fuse_ino_t node, size_t size_bytes, off_t of
 static void op_write(fuse_req_t req, fuse_ino_t node, const char *data, size_t size_bytes,
                      off_t offset, struct fuse_file_info *info)
 {
-    (void)node;
-    (void)data;
     (void)offset;
     (void)info;
+    if (is_kept(node))
+        files_append(files_of(node), data, size_bytes);
     fuse_reply_write(req, size_bytes);
 }
 
@@ -207,13 +326,14 @@ int main(int argc, char *argv[])
     struct fuse_args args;
     int option, status;
 
-    while ((option = getopt(argc, argv, "ptc")) != -1) {
+    while ((option = getopt(argc, argv, "ptcm:")) != -1) {
         checks = checks || option == 'p';
         threads = threads || option == 't';
         clones = clones || option == 'c';
+        kept_below = option == 'm' ? optarg : kept_below;
     }
     if (optind != argc - 1) {
-        fprintf(stderr, "usage: emptyfs [-p] [-t] [-c] MOUNTPOINT\n");
+        fprintf(stderr, "usage: emptyfs [-p] [-t] [-c] [-m DIRECTORY] MOUNTPOINT\n");
         return EXIT_FAILURE;
     }
     args = (struct fuse_args)FUSE_ARGS_INIT(checks ? 3 : 2, arguments);

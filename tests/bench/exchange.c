@@ -19,6 +19,7 @@ struct exchange {
     const struct stage *stage;
     int ours_fd;
     int empty_fd;
+    int calls_fd;
 };
 
 static void write_message(int fd)
@@ -64,6 +65,14 @@ static double replace_strict(void *context)
     return replace(exchange->stage->empty[STAGE_STRICT]);
 }
 
+static double replace_calls(void *context)
+{
+    struct exchange *exchange = context;
+
+    stage_fill(exchange->stage, BOX, 0, 0);
+    return replace(exchange->stage->empty[STAGE_CALLS]);
+}
+
 static double replace_threads(void *context)
 {
     struct exchange *exchange = context;
@@ -101,6 +110,14 @@ static double append_empty(void *context)
     struct exchange *exchange = context;
 
     return append(exchange->empty_fd);
+}
+
+static double append_calls(void *context)
+{
+    struct exchange *exchange = context;
+
+    stage_fill(exchange->stage, BOX, 0, 0);
+    return append(exchange->calls_fd);
 }
 
 /* What `cat` does, to mailboxes with one message each. */
@@ -155,6 +172,13 @@ static double receive_strict(void *context)
     return receive(exchange, exchange->stage->empty[STAGE_STRICT]);
 }
 
+static double receive_calls(void *context)
+{
+    struct exchange *exchange = context;
+
+    return receive(exchange, exchange->stage->empty[STAGE_CALLS]);
+}
+
 static void compare(struct table *table, const char *name, double goal, struct exchange *exchange,
                     sample_run *ours, sample_run *empty)
 {
@@ -166,6 +190,7 @@ static void compare(struct table *table, const char *name, double goal, struct e
 
 void rows_exchange(struct stage *stage, struct table *table)
 {
+    static const char calls[] = "    and the other makes the bare calls below";
     struct exchange exchange = {.stage = stage};
 
     stage_fill(stage, BOX, 0, 0);
@@ -173,17 +198,22 @@ void rows_exchange(struct stage *stage, struct table *table)
             replace_empty);
     compare(table, "    the kernel checks permissions in both", 0, &exchange, replace_ours,
             replace_strict);
+    compare(table, calls, 0, &exchange, replace_ours, replace_calls);
     compare(table, "    empty by libfuse's threads, by one", 0, &exchange, replace_threads,
             replace_empty);
     compare(table, "    the same with clone_fd, by one", 0, &exchange, replace_clones,
             replace_empty);
     exchange.ours_fd = stage_open_number(stage->mnt, BOX, O_WRONLY | O_APPEND);
     exchange.empty_fd = stage_open_number(stage->empty[STAGE_EMPTY], BOX, O_WRONLY | O_APPEND);
+    exchange.calls_fd = stage_open_number(stage->empty[STAGE_CALLS], BOX, O_WRONLY | O_APPEND);
     compare(table, "send: write 64 B, open O_APPEND", 1.3, &exchange, append_ours, append_empty);
+    compare(table, calls, 0, &exchange, append_ours, append_calls);
     close(exchange.ours_fd);
+    close(exchange.calls_fd);
     close(exchange.empty_fd);
     compare(table, "receive: open, read 64 B, read the end, close", 1.25, &exchange, receive_ours,
             receive_empty);
     compare(table, "    the kernel checks permissions in both", 0, &exchange, receive_ours,
             receive_strict);
+    compare(table, calls, 0, &exchange, receive_ours, receive_calls);
 }

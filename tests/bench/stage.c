@@ -20,10 +20,9 @@ static const struct {
     const char *directory;
     const char *option; /* of emptyfs; or NULL */
 } empty_kinds[STAGE_EMPTY_KINDS] = {
-    [STAGE_EMPTY] = {"empty", NULL},
-    [STAGE_STRICT] = {"strict", "-p"},
-    [STAGE_THREADS] = {"threads", "-t"},
-    [STAGE_CLONES] = {"clones", "-c"},
+    [STAGE_EMPTY] = {"empty", NULL},     [STAGE_STRICT] = {"strict", "-p"},
+    [STAGE_CALLS] = {"calls", "-pm"}, /* and the stage's directory */
+    [STAGE_THREADS] = {"threads", "-t"}, [STAGE_CLONES] = {"clones", "-c"},
 };
 
 enum {
@@ -158,10 +157,14 @@ static void start_empty(struct stage *stage)
     path[length] = '\0';
     strcpy(strrchr(path, '/') + 1, "emptyfs"); /* there is room: see above */
     for (int i = 0; i < STAGE_EMPTY_KINDS; i++) {
-        const char *option = empty_kinds[i].option;
-        const char *argv[] = {path, option != NULL ? option : stage->empty[i],
-                              option != NULL ? stage->empty[i] : NULL, NULL};
+        const char *argv[5] = {path};
+        int count = 1;
 
+        if (empty_kinds[i].option != NULL)
+            argv[count++] = empty_kinds[i].option;
+        if (i == STAGE_CALLS)
+            argv[count++] = stage->root;
+        argv[count] = stage->empty[i];
         stage->empty_pids[i] = start(argv, stage->empty[i]);
     }
 }

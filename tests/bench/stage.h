@@ -27,6 +27,7 @@ enum {
 enum stage_empty {
     STAGE_EMPTY,   /* emptyfs as it is */
     STAGE_STRICT,  /* the kernel checks permissions, as it does for ours */
+    STAGE_CALLS,   /* and it sends and receives by bare system calls, in the same directories */
     STAGE_THREADS, /* by libfuse's loop of threads */
     STAGE_CLONES,  /* by that, each with a device of its own */
     STAGE_EMPTY_KINDS,

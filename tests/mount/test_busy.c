@@ -146,17 +146,9 @@ static void others_are_served_while_a_hundred_thousand_mailboxes_are_listed(void
 /* Messages of a megabyte each; how many. */
 static int fill(struct mount *mount, int box)
 {
-    uint8_t *payload = mount_keep(mount, calloc(1, MESSAGE_BYTES + BEHIND_HEADER_BYTES));
     int messages = MESSAGES / (int)mount_scale();
-    int fd;
 
-    memset(payload + BEHIND_HEADER_BYTES, 'x', MESSAGE_BYTES);
-    behind_frame(payload, 1, payload + BEHIND_HEADER_BYTES, MESSAGE_BYTES);
-    fd = open(behind_box(mount, box), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    assert_true(fd >= 0);
-    for (int i = 0; i < messages; i++)
-        assert_int_equal(through_write(fd, payload, MESSAGE_BYTES + BEHIND_HEADER_BYTES), 0);
-    assert_success(close(fd));
+    behind_fill(mount, box, MESSAGE_BYTES, messages);
     return messages;
 }
 

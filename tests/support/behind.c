@@ -137,6 +137,20 @@ int behind_send(struct mount *mount, int pid, int32_t sender, const void *payloa
     return append(mount, pid, header, sizeof(header), payload, payload_bytes);
 }
 
+void behind_fill(struct mount *mount, int pid, size_t payload_bytes, int messages)
+{
+    size_t frame_bytes = BEHIND_HEADER_BYTES + payload_bytes;
+    uint8_t *frame = mount_keep(mount, malloc(frame_bytes));
+    int fd = open(behind_box(mount, pid), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+    assert_true(fd >= 0);
+    memset(frame + BEHIND_HEADER_BYTES, 'x', payload_bytes);
+    behind_frame(frame, 1, frame + BEHIND_HEADER_BYTES, payload_bytes);
+    for (int i = 0; i < messages; i++)
+        assert_int_equal(write(fd, frame, frame_bytes), frame_bytes);
+    assert_int_equal(close(fd), 0);
+}
+
 /* All of a file that has this many bytes and is locked. */
 static ssize_t read_file(int fd, uint8_t **bytes)
 {

@@ -45,6 +45,10 @@ int behind_append(struct mount *mount, int pid, const void *bytes, size_t size_b
 int behind_send(struct mount *mount, int pid, int32_t sender, const void *payload,
                 size_t payload_bytes);
 
+/* Makes the mailbox anew, without the lock, with so many messages of so many bytes each. Fails the
+ * test if that cannot be. */
+void behind_fill(struct mount *mount, int pid, size_t payload_bytes, int messages);
+
 /* Under the lock, what the file holds; kept by it, or removed from it. `*bytes` is from malloc. */
 ssize_t behind_read(struct mount *mount, int pid, uint8_t **bytes);
 ssize_t behind_drain(struct mount *mount, int pid, uint8_t **bytes);
