@@ -18,7 +18,7 @@
 
 enum {
     GPROC_SIEVE_MAX_COUNT = 4096,
-    GPROC_SIEVE_NEAR_COUNT = 512,
+    GPROC_SIEVE_NEAR_COUNT = 384,
     GPROC_SIEVE_SLACK_COUNT = 16, /* that a vector is stored into whole */
 };
 

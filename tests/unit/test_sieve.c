@@ -336,6 +336,7 @@ static void test_it_stops_when_there_is_no_room_among_the_near(void **state)
     static uint8_t bytes[GPROC_SIEVE_MAX_COUNT + GPROC_FRAME_HEADER_BYTES - 1];
     const size_t samples_count = (LONGEST + sizeof(bytes)) / STEP + 2;
     uint32_t *samples = calloc(samples_count, sizeof(*samples));
+    struct random random = {4};
     static struct gproc_sieve sieve;
     size_t count;
     const struct gproc_sieve_form *forms = gproc_sieve_forms(&count);
@@ -354,10 +355,12 @@ static void test_it_stops_when_there_is_no_room_among_the_near(void **state)
         }
         gproc_sieve_choose(&forms[i]);
         for (size_t at = 0; at < GPROC_SIEVE_MAX_COUNT; at += sieve.decided_count) {
+            const size_t left = GPROC_SIEVE_MAX_COUNT - at;
+            const size_t count_most = 1 + random_below(&random, 2 * (size_t)GPROC_SIEVE_NEAR_COUNT);
             const struct gproc_sieve_load load = {
                 .bytes = bytes + at,
                 .bytes_count = sizeof(bytes) - at,
-                .count = GPROC_SIEVE_MAX_COUNT - at,
+                .count = left < count_most ? left : count_most,
                 .left = (off_t)1 << 40,
                 .samples = samples,
                 .summed_bytes = (off_t)1 << 40,
