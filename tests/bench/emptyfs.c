@@ -1,6 +1,6 @@
 /*
- * emptyfs [-p] [-t] [-c] [-m DIRECTORY] MOUNTPOINT - the least that a file system of this kind can do: what requests cost where
- * nothing is done for them. What gprocfs is measured against.
+ * emptyfs [-p] [-t] [-c] [-m DIRECTORY] MOUNTPOINT - the least that a file system of this kind can
+ * do: what requests cost where nothing is done for them. What gprocfs is measured against.
  *
  * One thread, libfuse's simple loop (-t: its loop of threads; -c: and each reads from a device of its
  * own, which it calls clone_fd); every request is answered from constants, and what is written
@@ -23,10 +23,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
