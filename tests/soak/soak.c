@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -221,9 +222,15 @@ static bool write_report(struct soak *soak, const char *path)
 static bool run(struct soak *soak, const char *path)
 {
     struct crowd *crowd = &soak->crowd;
+    struct statvfs answer;
     bool kept = false;
 
     lives_begin(crowd->lives);
+    /* It is mounted before it has opened all that it needs, and answers after that. */
+    if (statvfs(soak->mount->mnt, &answer) != 0) {
+        perror("soak: the mount");
+        return false;
+    }
     soak->report.idle_first = gauge_take(soak->mount);
     soak->report.ended_well = true;
     if (crowd_start(crowd) != 0) {
