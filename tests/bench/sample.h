@@ -12,7 +12,7 @@
 enum {
     SAMPLE_ROUNDS_COUNT = 9,
     /* What takes long disturbs itself less: after so many seconds, so many rounds are enough. */
-    SAMPLE_LONG_S = 5,
+    SAMPLE_LONG_S = 15,
     SAMPLE_LONG_ROUNDS_COUNT = 3,
 };
 
