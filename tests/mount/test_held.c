@@ -564,30 +564,49 @@ static void write_and_sync(int fd, struct through_answer *answer)
     answer->error = errno;
 }
 
+/* On a descriptor of its own: a copy that another one closes, who is done, would send what is
+ * collected before the fsync does. Begins when there is a byte for it in the gate. */
+static int gate[2];
+
+static void open_write_and_sync(int unused, struct through_answer *answer)
+{
+    int fd = open(path_to_open, THROUGH_REPLACE, 0666);
+    char byte;
+
+    (void)unused;
+    answer->result = -1;
+    answer->error = EIO;
+    if (fd >= 0 && read(gate[0], &byte, 1) == 1)
+        write_and_sync(fd, answer);
+}
+
 /* The kernel holds the inode's lock during an fsync, and so the second one is where no signal
  * reaches it. One alone may wait as long as it likes. */
 static void of_two_that_sync_under_a_held_lock_neither_waits_for_the_other(void **state)
 {
     struct mount *mount = mount_of(state);
     struct through_waiter waiters[2];
-    int fds[2];
-    int lock;
+    int lock, fd;
 
     make_box(mount);
+    snprintf(path_to_open, sizeof(path_to_open), "%s", through_box(mount, BOX));
+    assert_success(pipe2(gate, O_CLOEXEC));
+    fd = through_open(mount, BOX, THROUGH_REPLACE);
     for (int i = 0; i < 2; i++)
-        fds[i] = through_open(mount, BOX, THROUGH_REPLACE);
+        waiters[i] = through_start(0, -1, open_write_and_sync);
+    through_await_open(mount, 3);
     lock = take_lock(mount);
-    for (int i = 0; i < 2; i++)
-        waiters[i] = through_start(0, fds[i], write_and_sync);
+    assert_int_equal(write(gate[1], "go", 2), 2);
     for (int i = 0; i < 2; i++)
         assert_int_equal(through_expect_failure(&waiters[i]), ETIMEDOUT);
-    assert_success(close(fds[0]));
+    close(gate[0]);
+    close(gate[1]);
     through_await_open(mount, 1); /* nobody waits for a release */
-    waiters[1] = through_start(0, fds[1], write_and_sync);
+    waiters[0] = through_start(0, fd, write_and_sync);
     through_await_parked(mount, "lock", 1);
     assert_success(close(lock));
-    through_expect_answer(&waiters[1], "");
-    assert_success(close(fds[1]));
+    through_expect_answer(&waiters[0], "");
+    assert_success(close(fd));
     behind_expect_texts(mount, BOX, "from a waiter", NULL);
 }
 
