@@ -662,6 +662,17 @@ static int watches_of(const struct mount *mount)
     return count;
 }
 
+/* A thread of its own begins them, when it hears of who waits. */
+static void await_watch(struct mount *mount)
+{
+    int64_t deadline_ms = process_clock_ms() + WAKE_MS;
+
+    while (watches_of(mount) == 0) {
+        if (process_clock_ms() > deadline_ms)
+            fail_msg("nothing is watched");
+    }
+}
+
 /* The daemon ends a watch when it gets round to it, at the latest with the next message. */
 static void await_no_watch(struct mount *mount)
 {
@@ -693,7 +704,7 @@ static void mailbox_is_watched_while_somebody_waits_and_only_then(void **state)
         assert_int_equal(through_await(&waiter).result, READY);
         take_one(fd);
         waiter = start_poller(mount, fd, poll_to_read);
-        assert_true(watches_of(mount) > 0);
+        await_watch(mount);
         assert_success(close(fd));
         (void)through_kill_ms(&waiter);
         await_no_watch(mount);
@@ -704,7 +715,7 @@ static void mailbox_is_watched_while_somebody_waits_and_only_then(void **state)
 
         through_await_parked(mount, "message", 2);
         (void)through_kill_ms(&first);
-        assert_true(watches_of(mount) > 0);
+        await_watch(mount);
         behind_expect_sent(mount, BOX, 1, "one");
         assert_true(through_await(&second).result > 0);
         await_no_watch(mount);
